@@ -1,0 +1,8 @@
+//! From the text of a completion to a reward.
+
+mod task;
+
+pub use task::{
+    Case, Contract, Expected, FileSpec, Message, Solution, SolutionKind, StdioCase, StdioExpected, Task,
+    Tests,
+};
