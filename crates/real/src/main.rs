@@ -1,2 +1,91 @@
-//! The command line of `real`.
-fn main() {}
+//! `real` trains language models to write code that is right and of good quality, with rewards from program analysis and
+//! from running the code.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod config;
+mod doctor;
+mod eval;
+mod evaluation;
+mod generate;
+mod policy;
+mod records;
+mod run_folder;
+mod scan;
+mod score;
+mod sft;
+mod tasks;
+mod tensorboard;
+mod tools;
+mod train;
+
+#[derive(Debug, Parser)]
+#[command(name = "real", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Find weaknesses in Python code.
+    Scan(scan::Args),
+    /// Print the tasks of a benchmark as JSON lines.
+    Tasks(tasks::Args),
+    /// Score completions: analysis, type check, unit tests, reward.
+    Score(score::Args),
+    /// Let a model answer tasks.
+    Generate(generate::Args),
+    /// Measure Function, Quality and both of a model, or of completions.
+    Eval(eval::Args),
+    /// Supervised fine-tuning.
+    Sft(config::Args),
+    /// PPO with the hybrid reward.
+    Train(train::Args),
+    /// What this machine offers, what is missing, and how to get it.
+    Doctor(doctor::Args),
+}
+
+/// Exit status of a command that did not fail.
+pub(crate) enum Status {
+    /// Nothing to report.
+    Clean,
+    /// The command found what it looks for (weaknesses, missing tools).
+    Found,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("REAL_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match cli.command {
+        Command::Scan(args) => scan::run(&args),
+        Command::Tasks(args) => tasks::run(&args),
+        Command::Score(args) => score::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Sft(args) => sft::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    match result {
+        Ok(Status::Clean) => ExitCode::SUCCESS,
+        Ok(Status::Found) => ExitCode::from(1),
+        Err(error) => {
+            if !is_broken_pipe(&error) {
+                eprintln!("error: {error:#}");
+            }
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The reader of our output went away (`real tasks | head`): nothing to tell anyone.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|e| e.downcast_ref::<std::io::Error>())
+        .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,316 @@
+//! The configuration of a run: one TOML file, changed by `--set`, saved as resolved beside the results.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use real_lm::{PpoConfig, SftConfig};
+use real_reward::{RewardConfig, SolutionKind};
+use serde::{Deserialize, Serialize};
+
+/// Arguments of every command that reads a configuration.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Change a value of it, such as `--set ppo.kl_coef=0.01`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Replace a run that is already in the run folder.
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
+    /// Go on where an interrupted run of the same configuration stopped.
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// One experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Everything random follows from this number.
+    pub seed: u64,
+    /// Where the results go.
+    pub run: Run,
+    /// The model to start from.
+    pub model: ModelSource,
+    /// Tasks.
+    pub data: Data,
+    /// Supervised fine-tuning, before PPO where both are asked for.
+    #[serde(default)]
+    pub sft: Option<SftConfig>,
+    /// How responses are sampled for training.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// The hybrid reward.
+    #[serde(default)]
+    pub reward: RewardConfig,
+    /// PPO.
+    #[serde(default)]
+    pub ppo: PpoConfig,
+    /// Length of the run.
+    #[serde(default)]
+    pub train: Train,
+    /// Evaluation on held-out tasks.
+    #[serde(default)]
+    pub eval: Eval,
+}
+
+/// Where the results go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Run {
+    /// The run folder.
+    pub dir: PathBuf,
+}
+
+/// The model to start from: `path`, or `scratch` for a new one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelSource {
+    /// A folder in Hugging Face layout, a GGUF file, or a hub name that is in the local cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// A new model with random weights and a tokenizer trained on the supervised examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<Scratch>,
+}
+
+/// Shape of a new model (Llama architecture, tied embeddings).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scratch {
+    /// Tokens of the vocabulary.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads.
+    pub num_key_value_heads: usize,
+    /// Longest sequence, tokens.
+    pub max_position_embeddings: usize,
+}
+
+/// Which tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Data {
+    /// `starter`, `safesql`, `seccodeplt` or `apps`.
+    pub benchmark: String,
+    /// The folder that holds `safesql/train.parquet` and the like. Not needed for `starter`.
+    #[serde(default)]
+    pub path: PathBuf,
+    /// Training tasks to generate (`starter`) or to use at most; 0 for all.
+    #[serde(default)]
+    pub train_tasks: usize,
+    /// Test tasks to generate (`starter`) or to use at most; 0 for all.
+    #[serde(default)]
+    pub test_tasks: usize,
+    /// Answers taken of each task for supervised fine-tuning.
+    #[serde(default = "one")]
+    pub answers: usize,
+    /// What those answers are, by weight. Without it every answer is the task's reference.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mix: Vec<MixPart>,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// One part of a mix of answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MixPart {
+    /// What the answer is.
+    pub kind: SolutionKind,
+    /// Its weight; weights need not add up to 1.
+    pub weight: f64,
+}
+
+/// How responses are sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Rollout {
+    /// Rollouts a step.
+    pub batch: usize,
+    /// Rollouts of the same prompt within a step; divides `batch`.
+    pub samples: usize,
+    /// Sequences decoded at once.
+    pub concurrency: usize,
+    /// Sampling temperature.
+    pub temperature: f32,
+    /// Nucleus sampling: the smallest set of tokens with this probability. 1 for all.
+    pub top_p: f32,
+    /// Longest response, tokens.
+    pub max_new_tokens: usize,
+    /// Longest prompt, tokens; tasks with a longer one are dropped with a warning.
+    pub max_prompt_tokens: usize,
+    /// End a response where its first code block closes.
+    pub stop_at_code_end: bool,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            batch: 256,
+            samples: 1,
+            concurrency: 64,
+            temperature: 1.0,
+            top_p: 1.0,
+            max_new_tokens: 1024,
+            max_prompt_tokens: 1024,
+            stop_at_code_end: true,
+        }
+    }
+}
+
+/// Length of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Train {
+    /// Steps of PPO.
+    pub steps: usize,
+    /// Evaluate after every so many steps; 0 for the start and the end only.
+    pub eval_every: usize,
+    /// Write a checkpoint after every so many steps; 0 for the end only.
+    pub save_every: usize,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self { steps: 100, eval_every: 0, save_every: 20 }
+    }
+}
+
+/// Evaluation during a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Eval {
+    /// Evaluate at the start and at the end.
+    pub enabled: bool,
+    /// Sampling temperature; 0 is greedy.
+    pub temperature: f32,
+    /// Longest response, tokens.
+    pub max_new_tokens: usize,
+}
+
+impl Default for Eval {
+    fn default() -> Self {
+        Self { enabled: true, temperature: 0.0, max_new_tokens: 1024 }
+    }
+}
+
+impl Config {
+    /// Reads the file and applies the changes of `--set`.
+    pub(crate) fn load(args: &Args) -> Result<Self> {
+        let text = std::fs::read_to_string(&args.config)
+            .with_context(|| format!("cannot read the configuration {}", args.config.display()))?;
+        Self::parse(&text, &args.set).with_context(|| format!("in {}", args.config.display()))
+    }
+
+    fn parse(text: &str, changes: &[String]) -> Result<Self> {
+        let mut table: toml::Table = text.parse()?;
+        for change in changes {
+            apply(&mut table, change).with_context(|| format!("in --set {change}"))?;
+        }
+        let config: Self = table.try_into()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.model.path.is_some() == self.model.scratch.is_some() {
+            bail!("[model] needs either `path` or `scratch`");
+        }
+        if self.model.scratch.is_some() && self.sft.is_none() {
+            bail!("a model from scratch needs an [sft] section: random weights write no programs");
+        }
+        let Rollout { batch, samples, .. } = self.rollout;
+        if samples == 0 || batch == 0 || batch % samples != 0 {
+            bail!("rollout.samples ({samples}) must divide rollout.batch ({batch}), and neither may be 0");
+        }
+        if self.rollout.temperature <= 0.0 {
+            bail!("rollout.temperature must be above 0: without chance there is nothing to learn from");
+        }
+        self.reward.check().map_err(anyhow::Error::msg)
+    }
+
+    /// The configuration as TOML.
+    pub(crate) fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+}
+
+/// Applies one `a.b=value`. The value is TOML; what is no TOML is a string.
+fn apply(table: &mut toml::Table, change: &str) -> Result<()> {
+    let (key, value) = change.split_once('=').context("expected KEY=VALUE")?;
+    let value = match format!("v = {value}").parse::<toml::Table>() {
+        Ok(mut parsed) => parsed.remove("v").context("expected a value")?,
+        Err(_) => toml::Value::String(value.to_owned()),
+    };
+    let mut path: Vec<&str> = key.split('.').collect();
+    let last = path.pop().context("expected a key")?;
+    let mut here = table;
+    for part in path {
+        here = here
+            .entry(part)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()
+            .with_context(|| format!("`{part}` is a value, not a section"))?;
+    }
+    here.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// The folder of one data set inside `data.path`, for error messages.
+pub(crate) fn show(path: &Path) -> String {
+    if path.as_os_str().is_empty() { ".".to_owned() } else { path.display().to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r#"
+        seed = 1
+        [run]
+        dir = "runs/x"
+        [model]
+        path = "m.gguf"
+        [data]
+        benchmark = "starter"
+    "#;
+
+    fn parse(changes: &[&str]) -> Result<Config> {
+        Config::parse(MINIMAL, &changes.iter().map(|&c| c.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn changes_reach_nested_and_absent_sections() {
+        let config = parse(&["seed=7", "ppo.kl_coef=0.5", "run.dir=elsewhere/here"]).unwrap();
+        assert_eq!(config.seed, 7);
+        assert!((config.ppo.kl_coef - 0.5).abs() < 1e-6);
+        assert_eq!(config.run.dir, PathBuf::from("elsewhere/here"));
+    }
+
+    #[test]
+    fn what_is_resolved_reads_back_the_same() {
+        let config = parse(&["sft.epochs=2", r#"data.mix=[{kind="secure",weight=1.0}]"#]).unwrap();
+        assert_eq!(Config::parse(&config.to_toml().unwrap(), &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let error = |changes: &[&str]| format!("{:#}", parse(changes).unwrap_err());
+        assert!(error(&["ppo.klcoef=1"]).contains("klcoef"));
+        assert!(error(&["sft.epoch=1"]).contains("epoch"));
+        assert!(error(&["seed"]).contains("KEY=VALUE"));
+        assert!(error(&["seed.x=1"]).contains("not a section"));
+        assert!(error(&["rollout.samples=3"]).contains("rollout.samples"));
+    }
+}
