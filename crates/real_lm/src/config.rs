@@ -48,4 +48,9 @@ impl ModelConfig {
     pub fn qkv_size(&self) -> usize {
         (self.num_attention_heads + 2 * self.num_key_value_heads) * self.head_dim
     }
+
+    /// Columns of the attention's output: `H D`.
+    pub fn attention_size(&self) -> usize {
+        self.num_attention_heads * self.head_dim
+    }
 }

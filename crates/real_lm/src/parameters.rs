@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use rand::Rng;
+
 use crate::ModelConfig;
 
 /// A model: its shape and its parameters in the order of [`Layout`].
@@ -17,6 +19,41 @@ pub struct Model {
     pub layout: Layout,
     /// All parameters.
     pub params: Vec<f32>,
+}
+
+impl Model {
+    /// A model to train from scratch: weights normal with standard deviation 0.02, those of the two projections that write to
+    /// the residual stream divided by `sqrt(2 layers)` so that its variance does not grow with depth, norms 1, biases 0.
+    pub fn random(config: ModelConfig, rng: &mut impl Rng) -> Self {
+        let layout = Layout::new(&config);
+        let mut params = vec![0.0; layout.len];
+        let into_residual = 0.02 / (2.0 * config.num_hidden_layers as f32).sqrt();
+        fill_normal(&mut params[layout.embed_tokens.clone()], 0.02, rng);
+        for layer in &layout.layers {
+            params[layer.input_layernorm.clone()].fill(1.0);
+            fill_normal(&mut params[layer.qkv_proj.clone()], 0.02, rng);
+            fill_normal(&mut params[layer.o_proj.clone()], into_residual, rng);
+            params[layer.post_attention_layernorm.clone()].fill(1.0);
+            fill_normal(&mut params[layer.gate_up_proj.clone()], 0.02, rng);
+            fill_normal(&mut params[layer.down_proj.clone()], into_residual, rng);
+        }
+        params[layout.norm.clone()].fill(1.0);
+        if !config.tie_word_embeddings {
+            fill_normal(&mut params[layout.lm_head.clone()], 0.02, rng);
+        }
+        Self { config, layout, params }
+    }
+}
+
+/// Normal numbers by the method of Box and Muller.
+fn fill_normal(values: &mut [f32], deviation: f32, rng: &mut impl Rng) {
+    for pair in values.chunks_mut(2) {
+        let radius = (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt() * deviation;
+        let (sin, cos) = (std::f32::consts::TAU * rng.random::<f32>()).sin_cos();
+        for (value, part) in pair.iter_mut().zip([cos, sin]) {
+            *value = radius * part;
+        }
+    }
 }
 
 /// Where each tensor lies in the flat buffer.

@@ -1,0 +1,54 @@
+//! A value head: one linear output on the hidden states, the critic of PPO on a shared trunk or on its own.
+
+use crate::ops::simd::{axpy, dot, kernel};
+
+/// A linear function of the hidden state. Zero-initialised, so that an untrained critic predicts 0 for everything.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValueHead {
+    /// The weight `[E]`, and the bias behind it: one buffer, so that gradients and moments look the same.
+    pub params: Vec<f32>,
+}
+
+impl ValueHead {
+    /// A head that predicts 0.
+    pub fn new(hidden_size: usize) -> Self {
+        Self { params: vec![0.0; hidden_size + 1] }
+    }
+
+    /// The values at some rows of the hidden states `[T, E]`.
+    pub fn values(&self, hidden: &[f32], rows: &[usize]) -> Vec<f32> {
+        let (weight, bias) = self.params.split_at(self.params.len() - 1);
+        rows.iter()
+            .map(|&row| product(weight, &hidden[row * weight.len()..][..weight.len()]) + bias[0])
+            .collect()
+    }
+
+    /// Adds the gradients of a loss, given its derivative by each value: to `grads` (in the layout of `params`) and, unless the
+    /// trunk is to learn nothing from the values, to `d_hidden [T, E]`.
+    pub fn backward(
+        &self,
+        hidden: &[f32],
+        rows: &[usize],
+        d_values: &[f32],
+        d_hidden: Option<&mut [f32]>,
+        grads: &mut [f32],
+    ) {
+        assert_eq!(rows.len(), d_values.len(), "a derivative for every row");
+        let width = self.params.len() - 1;
+        for (&row, &d_value) in rows.iter().zip(d_values) {
+            axpy(&mut grads[..width], d_value, &hidden[row * width..][..width]);
+            grads[width] += d_value;
+        }
+        if let Some(d_hidden) = d_hidden {
+            for (&row, &d_value) in rows.iter().zip(d_values) {
+                axpy(&mut d_hidden[row * width..][..width], d_value, &self.params[..width]);
+            }
+        }
+    }
+}
+
+kernel! {
+    fn product(a: &[f32], b: &[f32]) -> f32 {
+        dot(a, b)
+    }
+}
