@@ -1,5 +1,6 @@
 //! From the text of a completion to a reward.
 
+pub mod starter;
 mod task;
 
 pub use task::{

@@ -174,6 +174,8 @@ pub enum SolutionKind {
     Insecure,
     /// Without a weakness, and wrong.
     Wrong,
+    /// Right and without a weakness, but a type checker rejects it.
+    Untyped,
 }
 
 impl Tests {
