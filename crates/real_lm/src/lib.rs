@@ -12,6 +12,9 @@ mod heads;
 mod ops;
 mod packed;
 mod parameters;
+pub mod ppo;
+mod schedule;
+mod sft;
 mod value;
 
 pub use adamw::{AdamW, AdamWConfig, clip_grad_norm, grad_norm};
@@ -20,4 +23,7 @@ pub use config::{Architecture, ModelConfig};
 pub use forward::{Keep, Workspace, forward};
 pub use packed::Packed;
 pub use parameters::{LayerRanges, Layout, Model};
+pub use ppo::{PpoConfig, PpoTrainer, Rollout};
+pub use schedule::{Decay, learning_rate};
+pub use sft::{Example, SftConfig, SftMetrics, SftTrainer};
 pub use value::ValueHead;

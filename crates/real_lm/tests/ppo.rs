@@ -1,0 +1,113 @@
+//! PPO and SFT as a whole: how a step is split does not change it, and what has no score takes no part.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use real_lm::{
+    Architecture, Example, Model, ModelConfig, PpoConfig, PpoTrainer, Rollout, SftConfig, SftTrainer,
+};
+
+fn tiny() -> Model {
+    let config = ModelConfig {
+        architecture: Architecture::Qwen2,
+        vocab_size: 13,
+        hidden_size: 16,
+        intermediate_size: 24,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 4,
+        max_position_embeddings: 64,
+        rms_norm_eps: 1e-6,
+        rope_theta: 10_000.0,
+        tie_word_embeddings: true,
+    };
+    Model::random(config, &mut ChaCha8Rng::seed_from_u64(3))
+}
+
+fn rollouts(count: usize) -> Vec<Rollout> {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut tokens = |n: usize| (0..n).map(|_| rng.random_range(0..13)).collect::<Vec<u32>>();
+    (0..count).map(|i| Rollout { prompt: tokens(2 + i % 3), response: tokens(1 + i % 4) }).collect()
+}
+
+fn scores(count: usize) -> Vec<Option<f32>> {
+    (0..count).map(|i| Some((i % 5) as f32 / 4.0)).collect()
+}
+
+fn config() -> PpoConfig {
+    PpoConfig {
+        learning_rate: 1e-3,
+        value_learning_rate: 1e-2,
+        kl_coef: 0.05,
+        epochs: 2,
+        ..PpoConfig::default()
+    }
+}
+
+/// The parameters of policy and value head after two steps on the same rollouts.
+fn after_two_steps(config: PpoConfig, rollouts: &[Rollout], scores: &[Option<f32>]) -> (Vec<f32>, Vec<f32>) {
+    let mut trainer = PpoTrainer::new(tiny(), tiny(), config);
+    for step in 0..2 {
+        let metrics = trainer.update(rollouts, scores, step, 7);
+        assert!(metrics.values().all(|v| v.is_finite()), "{metrics:?}");
+    }
+    (trainer.policy.params, trainer.value_head.params)
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn one_batch_of_eight_is_eight_of_one() {
+    let (rollouts, scores) = (rollouts(8), scores(8));
+    let whole = after_two_steps(config(), &rollouts, &scores);
+    let split = after_two_steps(PpoConfig { micro_batch_tokens: 1, ..config() }, &rollouts, &scores);
+    // AdamW divides by the root of the second moment: where a gradient is all rounding, so is its update.
+    assert!(largest_difference(&whole.0, &split.0) < 1e-4);
+    assert!(largest_difference(&whole.1, &split.1) < 1e-4);
+    assert!(largest_difference(&whole.0, &tiny().params) > 1e-3, "the policy has learned");
+}
+
+#[test]
+fn a_step_is_the_same_to_the_bit_when_repeated() {
+    let (rollouts, scores) = (rollouts(8), scores(8));
+    let config = PpoConfig { mini_batch: 3, ..config() };
+    let first = after_two_steps(config.clone(), &rollouts, &scores);
+    assert_eq!(first, after_two_steps(config, &rollouts, &scores));
+}
+
+#[test]
+fn what_has_no_score_takes_no_part() {
+    let (all, mut some) = (rollouts(6), scores(6));
+    some[1] = None;
+    some[4] = None;
+    let keep = |i: &usize| ![1, 4].contains(i);
+    let (left, left_scores): (Vec<Rollout>, Vec<Option<f32>>) =
+        (0..6).filter(keep).map(|i| (all[i].clone(), some[i])).unzip();
+    assert_eq!(after_two_steps(config(), &all, &some), after_two_steps(config(), &left, &left_scores));
+
+    let mut trainer = PpoTrainer::new(tiny(), tiny(), config());
+    trainer.update(&all, &[None; 6], 0, 7);
+    assert_eq!(trainer.policy.params, tiny().params, "a step without any score changes nothing");
+}
+
+#[test]
+fn supervised_micro_batches_do_not_change_the_step() {
+    let examples: Vec<Example> = rollouts(8)
+        .into_iter()
+        .map(|r| Example { prompt_len: r.prompt.len(), ids: [r.prompt, r.response].concat() })
+        .collect();
+    let examples: Vec<&Example> = examples.iter().collect();
+    let run = |micro_batch_tokens| {
+        let config =
+            SftConfig { learning_rate: 1e-2, prompt_weight: 0.3, micro_batch_tokens, ..SftConfig::default() };
+        let mut trainer = SftTrainer::new(tiny(), config, 30);
+        let losses: Vec<f32> = (0..30).map(|_| trainer.step(&examples).loss).collect();
+        (losses, trainer.model.params)
+    };
+    let (whole, split) = (run(1000), run(1));
+    assert!((whole.0[0] - split.0[0]).abs() < 1e-5);
+    assert!(largest_difference(&whole.1, &split.1) < 2e-3);
+    assert!(whole.0[29] < 0.5 * whole.0[0], "the loss falls: {:?}", whole.0);
+}
