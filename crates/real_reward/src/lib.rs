@@ -1,9 +1,33 @@
 //! From the text of a completion to a reward.
+//!
+//! A [`Task`] says what a model is asked and how its answer is judged. A completion's program is found by [`extract`], once, and three judges
+//! see the same bytes: the taint analyzer, the type checker and the tests, each test in a process of its own. [`RewardConfig`] says how
+//! their judgements become one number, and a [`Score`] holds all of it.
+//!
+//! A bad program is data and gets its reward. Our own failure is [`Score::infra_error`] and gives no reward.
 
+mod aggregate;
+mod compare;
+mod config;
+mod dataset;
+mod error;
+mod extract;
+mod jsonl;
+mod score;
 pub mod starter;
 mod task;
+mod tools;
 
+pub use config::{Aggregation, Checker, Function, Judges, Quality, RewardConfig, Scope};
+pub use dataset::{Benchmark, Split, load};
+pub use error::Error;
+pub use extract::{Extraction, extract, extract_raw};
+pub use jsonl::{read_jsonl, write_jsonl};
+pub use score::{
+    CaseKind, CaseReport, CaseVerdict, Count, FindingRecord, FlowRecord, Score, TestReport, Timing, TypeError,
+};
 pub use task::{
     Case, Contract, Expected, FileSpec, Message, Solution, SolutionKind, StdioCase, StdioExpected, Task,
     Tests,
 };
+pub use tools::{ToolCheck, Tools};

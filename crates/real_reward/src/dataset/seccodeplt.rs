@@ -1,0 +1,186 @@
+//! SecCodePLT+: functions with a security policy that the prompt withholds.
+//!
+//! A row's tests are Python source: `testcases = {"capability": [(arguments, expected), …], "safety": […]}`, where `expected` is a value or
+//! an exception class. The source is trusted and evaluated once, in the sandbox; what comes back is plain data, and a
+//! candidate's process never sees it. A test whose values are no plain data (one code object, one `ParseResult`) is dropped, and
+//! the task's label `dropped_tests` says how many.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use real_sandbox::{Action, Ending, Job, Limits, Value};
+use serde::Deserialize;
+
+use super::{Split, parquet_rows};
+use crate::runner::Runner;
+use crate::{
+    Case, Contract, Error, Expected, Message, Solution, SolutionKind, Task, Tests, Tools,
+};
+
+/// Turns exception classes into names, so that the result is plain data.
+const CONVERT: &str = r#"
+def _real_cases(kind):
+    cases = []
+    for arguments, expected in testcases[kind]:
+        if isinstance(expected, type) and issubclass(expected, BaseException):
+            cases.append([arguments, "raises", expected.__name__])
+        else:
+            cases.append([arguments, "returns", expected])
+    return cases
+"#;
+
+#[derive(Deserialize)]
+struct Row {
+    id: String,
+    #[serde(rename = "CWE_ID")]
+    cwe_id: String,
+    task_description: Description,
+    ground_truth: GroundTruth,
+    unittest: UnitTest,
+    install_requires: Vec<String>,
+    prompt: Vec<Message>,
+}
+
+#[derive(Deserialize)]
+struct Description {
+    function_name: String,
+    security_policy: String,
+}
+
+#[derive(Deserialize)]
+struct GroundTruth {
+    code_before: String,
+    patched_code: String,
+    vulnerable_code: String,
+    code_after: String,
+}
+
+#[derive(Deserialize)]
+struct UnitTest {
+    setup: String,
+    testcases: String,
+}
+
+pub(super) fn load(path: &Path, split: Split, tools: &Tools) -> Result<Vec<Task>, Error> {
+    let rows = parquet_rows::read::<Row>(path)?;
+    let runner = Runner::new(tools)?;
+    let cases = runner.parallel(&rows, |row| evaluate(&runner, row));
+    rows.into_iter()
+        .zip(cases)
+        .map(|(row, cases)| {
+            let id = row.id.clone();
+            let layout = |reason| Error::Layout { path: path.to_owned(), reason: format!("{id}: {reason}") };
+            let [capability, safety] = cases?;
+            let (capability, dropped_capability) = convert(capability).map_err(layout)?;
+            let (safety, dropped_safety) = convert(safety).map_err(layout)?;
+            Ok(task(row, split, capability, safety, dropped_capability + dropped_safety))
+        })
+        .collect()
+}
+
+fn task(row: Row, split: Split, capability: Vec<Case>, safety: Vec<Case>, dropped: usize) -> Task {
+    let GroundTruth { code_before, patched_code, vulnerable_code, code_after } = row.ground_truth;
+    let around = |body: &str| format!("{code_before}\n{body}\n{code_after}");
+    let solution = |body: &str, kind, style: &str| Solution { code: around(body), kind, style: style.to_owned() };
+    let mut labels = BTreeMap::from([("split".to_owned(), split.to_string())]);
+    if dropped > 0 {
+        labels.insert("dropped_tests".to_owned(), dropped.to_string());
+    }
+    if !row.install_requires.is_empty() {
+        labels.insert("requires".to_owned(), row.install_requires.join(" "));
+    }
+    Task {
+        id: row.id,
+        benchmark: "seccodeplt".to_owned(),
+        messages: row.prompt,
+        entry_point: Some(row.task_description.function_name),
+        prelude: row.unittest.setup,
+        files: Vec::new(),
+        tests: Tests::Call { cases: capability },
+        attacks: Tests::Call { cases: safety },
+        contract: Some(Contract { policy: row.task_description.security_policy, ..Contract::default() }),
+        cwe: vec![format!("CWE-{}", row.cwe_id)],
+        reference: Some(around(&patched_code)),
+        solutions: vec![
+            solution(&patched_code, SolutionKind::Secure, "patched"),
+            solution(&vulnerable_code, SolutionKind::Insecure, "vulnerable"),
+        ],
+        labels,
+    }
+}
+
+/// The values of a row's capability and safety tests.
+fn evaluate(runner: &Runner, row: &Row) -> Result<[Value; 2], Error> {
+    let job = Job {
+        prelude: row.unittest.setup.clone(),
+        program: format!("{}\n{CONVERT}", row.unittest.testcases),
+        files: Vec::new(),
+        action: Action::Evaluate {
+            expression: "[_real_cases('capability'), _real_cases('safety')]".to_owned(),
+        },
+        collect: Vec::new(),
+        limits: Limits {
+            wall: Duration::from_secs(60),
+            cpu: Duration::from_secs(20),
+            memory: 2 << 30,
+            processes: 8,
+            file_size: 16 << 20,
+            output: 1 << 20,
+        },
+    };
+    match runner.run(&job)?.ending {
+        Ending::Returned(Value::List(kinds)) => kinds
+            .try_into()
+            .map_err(|_| Error::Sandbox(format!("{}: two lists of tests are expected", row.id))),
+        ending => Err(Error::Sandbox(format!("{}: the tests could not be evaluated: {ending:?}", row.id))),
+    }
+}
+
+/// Cases from `[arguments, "raises" | "returns", expected]`, and how many were dropped.
+fn convert(value: Value) -> Result<(Vec<Case>, usize), String> {
+    let Value::List(triples) = value else { return Err("a list of tests is expected".to_owned()) };
+    let total = triples.len();
+    let mut cases = Vec::with_capacity(total);
+    for triple in triples {
+        let Value::List(triple) = triple else { return Err("a test is a list".to_owned()) };
+        let Ok([Value::Dict(arguments), Value::Str(what), expected]) = <[Value; 3]>::try_from(triple) else {
+            return Err("a test has a dict of arguments and what is expected".to_owned());
+        };
+        let expect = match (what.as_str(), expected) {
+            ("raises", Value::Str(class)) => Expected::Raises(class),
+            (_, value) => Expected::Returns(value),
+        };
+        let opaque = arguments.iter().any(|(_, value)| is_opaque(value))
+            || matches!(&expect, Expected::Returns(value) if is_opaque(value));
+        if opaque {
+            continue;
+        }
+        let named = |(name, value)| match name {
+            Value::Str(name) => Ok((name, value)),
+            other => Err(format!("an argument's name is a string, not {other:?}")),
+        };
+        let kwargs = arguments.into_iter().map(named).collect::<Result<_, _>>()?;
+        cases.push(Case { args: Vec::new(), kwargs, expect });
+    }
+    let dropped = total - cases.len();
+    Ok((cases, dropped))
+}
+
+/// Whether some part of a value has no notation.
+fn is_opaque(value: &Value) -> bool {
+    match value {
+        Value::Opaque(_) => true,
+        Value::List(items) | Value::Tuple(items) | Value::Set(items) | Value::FrozenSet(items) => {
+            items.iter().any(is_opaque)
+        }
+        Value::Dict(entries) => entries.iter().any(|(key, value)| is_opaque(key) || is_opaque(value)),
+        Value::None
+        | Value::Bool(_)
+        | Value::Int(_)
+        | Value::Float(_)
+        | Value::Complex(..)
+        | Value::Str(_)
+        | Value::Bytes(_) => false,
+    }
+}
