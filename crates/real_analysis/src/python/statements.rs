@@ -1,0 +1,539 @@
+//! Lowering of statements.
+
+use ruff_python_ast::{self as ast, ExceptHandler, Expr, Pattern, Singleton, Stmt};
+
+use super::lower::{Loop, Lowering};
+use super::range_of;
+use crate::ir::{
+    Arg, ArgKind, BlockId, CompareOp, Constant, Item, Op, Position, Range, SequenceKind, Terminator, ValueId,
+};
+
+/// `finally` bodies are lowered twice (after success, after an exception) up to this nesting, and once beyond.
+const MAX_DUPLICATED_FINALLY: u32 = 3;
+
+impl<'a> Lowering<'a> {
+    pub(super) fn statements(&mut self, body: &'a [Stmt]) {
+        for statement in body {
+            self.deeper(|_| (), |lowering| lowering.statement(statement));
+        }
+    }
+
+    fn statement(&mut self, statement: &'a Stmt) {
+        self.may_raise(statement);
+        let range = range_of(statement);
+        match statement {
+            Stmt::Expr(expression) => drop(self.expression(&expression.value)),
+            Stmt::Assign(assign) => self.assign(assign),
+            Stmt::AnnAssign(assign) => {
+                if let Some(value) = &assign.value {
+                    let value = self.expression(value);
+                    self.assign_to(&assign.target, value);
+                }
+            }
+            Stmt::AugAssign(assign) => self.augmented_assign(assign),
+            Stmt::Return(leave) => {
+                let value = match &leave.value {
+                    Some(value) => self.expression(value),
+                    None => self.none(),
+                };
+                self.builder().terminate(Terminator::Return(value));
+            }
+            Stmt::If(choice) => self.if_statement(choice),
+            Stmt::While(repeat) => self.while_loop(repeat),
+            Stmt::For(each) => self.for_loop(each),
+            Stmt::With(with) => self.with(with),
+            Stmt::Match(choice) => self.match_statement(choice),
+            Stmt::Try(attempt) => self.try_statement(attempt),
+            Stmt::Raise(raise) => {
+                raise.exc.iter().chain(&raise.cause).for_each(|value| drop(self.expression(value)));
+                self.raise();
+            }
+            Stmt::Assert(assertion) => {
+                let (holds, fails) = self.condition(&assertion.test);
+                self.builder().current = fails;
+                self.raise();
+                self.builder().current = holds;
+            }
+            Stmt::FunctionDef(def) => {
+                let value = self.function(&def.name, &def.parameters, &def.body, &def.decorator_list, range);
+                self.store(&def.name, value, range);
+            }
+            Stmt::ClassDef(class) => {
+                let value = self.class(class);
+                self.store(&class.name, value, range);
+            }
+            Stmt::Import(_) | Stmt::ImportFrom(_) => self.import(statement),
+            Stmt::Delete(delete) => {
+                for target in &delete.targets {
+                    if let Expr::Name(name) = target {
+                        let value = self.undefined();
+                        self.store(&name.id, value, range);
+                    }
+                }
+            }
+            Stmt::Break(_) => self.leave_loop(|targets| targets.after),
+            Stmt::Continue(_) => self.leave_loop(|targets| targets.next),
+            Stmt::TypeAlias(_)
+            | Stmt::Global(_)
+            | Stmt::Nonlocal(_)
+            | Stmt::Pass(_)
+            | Stmt::IpyEscapeCommand(_) => {}
+        }
+    }
+
+    /// Inside `try`, a handler may start from the state before each statement.
+    fn may_raise(&mut self, statement: &Stmt) {
+        let Some(handler) = self.scope().handlers.last().copied() else { return };
+        if matches!(
+            statement,
+            Stmt::Pass(_) | Stmt::Break(_) | Stmt::Continue(_) | Stmt::Global(_) | Stmt::Raise(_)
+        ) {
+            return;
+        }
+        let next = self.builder().block();
+        self.builder().terminate(Terminator::MayRaise { next, handler });
+        self.builder().seal(next);
+        self.builder().current = next;
+    }
+
+    fn raise(&mut self) {
+        let terminator =
+            self.scope().handlers.last().map_or(Terminator::Raise, |handler| Terminator::Jump(*handler));
+        self.builder().terminate(terminator);
+    }
+
+    fn leave_loop(&mut self, target: impl FnOnce(&Loop) -> BlockId) {
+        if let Some(target) = self.scope().loops.last().map(target) {
+            self.builder().jump(target);
+        }
+    }
+
+    fn assign(&mut self, assign: &'a ast::StmtAssign) {
+        // `a, b = x, y` assigns part by part, which keeps the parts apart.
+        if let ([Expr::Tuple(targets)], Expr::Tuple(values)) = (&assign.targets[..], &*assign.value)
+            && targets.elts.len() == values.elts.len()
+            && !targets.elts.iter().chain(&values.elts).any(Expr::is_starred_expr)
+        {
+            let values: Vec<ValueId> = values.elts.iter().map(|value| self.expression(value)).collect();
+            for (target, value) in targets.elts.iter().zip(values) {
+                self.assign_to(target, value);
+            }
+            return;
+        }
+        let value = self.expression(&assign.value);
+        for target in &assign.targets {
+            self.assign_to(target, value);
+        }
+    }
+
+    pub(super) fn assign_to(&mut self, target: &'a Expr, value: ValueId) {
+        let range = range_of(target);
+        match target {
+            Expr::Name(name) => self.store(&name.id, value, range),
+            Expr::Attribute(attribute) => {
+                let object = self.expression(&attribute.value);
+                let name = self.symbol(&attribute.attr);
+                self.push(Op::StoreAttribute { object, name, value }, range);
+            }
+            Expr::Subscript(subscript) => {
+                let object = self.expression(&subscript.value);
+                let index = self.expression(&subscript.slice);
+                self.push(Op::StoreSubscript { object, index, value }, range);
+            }
+            Expr::Tuple(tuple) => self.unpack(&tuple.elts, value),
+            Expr::List(list) => self.unpack(&list.elts, value),
+            Expr::Starred(starred) => self.assign_to(&starred.value, value),
+            other => drop(self.expression(other)),
+        }
+    }
+
+    fn unpack(&mut self, targets: &'a [Expr], value: ValueId) {
+        let star = targets.iter().position(Expr::is_starred_expr);
+        for (index, target) in targets.iter().enumerate() {
+            let position = match star {
+                Some(star) if index == star => Position::Rest(index as u32),
+                Some(star) if index > star => Position::Back((targets.len() - 1 - index) as u32),
+                _ => Position::Front(index as u32),
+            };
+            let part = self.push(Op::Unpack { value, position }, range_of(target));
+            self.deeper(|_| (), |lowering| lowering.assign_to(target, part));
+        }
+    }
+
+    fn augmented_assign(&mut self, assign: &'a ast::StmtAugAssign) {
+        let range = range_of(assign);
+        let op = super::expressions::binary_op(assign.op);
+        match &*assign.target {
+            Expr::Name(name) => {
+                let left = self.load(&name.id, range);
+                let right = self.expression(&assign.value);
+                let value = self.push(Op::Binary { op, left, right }, range);
+                self.store(&name.id, value, range);
+            }
+            Expr::Attribute(attribute) => {
+                let object = self.expression(&attribute.value);
+                let name = self.symbol(&attribute.attr);
+                let left = self.push(Op::Attribute { object, name }, range);
+                let right = self.expression(&assign.value);
+                let value = self.push(Op::Binary { op, left, right }, range);
+                self.push(Op::StoreAttribute { object, name, value }, range);
+            }
+            Expr::Subscript(subscript) => {
+                let object = self.expression(&subscript.value);
+                let index = self.expression(&subscript.slice);
+                let left = self.push(Op::Subscript { object, index }, range);
+                let right = self.expression(&assign.value);
+                let value = self.push(Op::Binary { op, left, right }, range);
+                self.push(Op::StoreSubscript { object, index, value }, range);
+            }
+            other => drop(self.expression(other)),
+        }
+    }
+
+    fn if_statement(&mut self, choice: &'a ast::StmtIf) {
+        let after = self.builder().block();
+        let mut clause: (&'a Expr, &'a [Stmt]) = (&choice.test, &choice.body);
+        let mut rest = choice.elif_else_clauses.iter();
+        loop {
+            let (then, otherwise) = self.condition(clause.0);
+            self.builder().current = then;
+            self.statements(clause.1);
+            self.builder().jump(after);
+            self.builder().current = otherwise;
+            match rest.next() {
+                Some(ast::ElifElseClause { test: Some(test), body, .. }) => clause = (test, body),
+                Some(ast::ElifElseClause { test: None, body, .. }) => {
+                    self.statements(body);
+                    break;
+                }
+                None => break,
+            }
+        }
+        self.builder().jump(after);
+        self.builder().seal(after);
+        self.builder().current = after;
+    }
+
+    fn while_loop(&mut self, repeat: &'a ast::StmtWhile) {
+        let header = self.builder().block();
+        let after = self.builder().block();
+        self.builder().jump(header);
+        self.builder().current = header;
+        let (body, exit) = self.condition(&repeat.test);
+        self.loop_body(body, header, after, &repeat.body);
+        self.loop_end(exit, after, &repeat.orelse);
+    }
+
+    fn for_loop(&mut self, each: &'a ast::StmtFor) {
+        let iterable = self.expression(&each.iter);
+        let (header, body, exit) = self.for_header(iterable, range_of(&*each.iter));
+        let after = self.builder().block();
+        let element = self.builder().function.blocks[body.index()].insts.first().copied();
+        self.builder().current = body;
+        if let Some(element) = element {
+            self.assign_to(&each.target, element);
+        }
+        let body = self.builder().current;
+        self.loop_body(body, header, after, &each.body);
+        self.loop_end(exit, after, &each.orelse);
+    }
+
+    /// Header of a loop over `iterable`: the header itself (not sealed), the body with its element, and the exit.
+    pub(super) fn for_header(&mut self, iterable: ValueId, range: Range) -> (BlockId, BlockId, BlockId) {
+        let header = self.builder().block();
+        let (body, exit) = (self.builder().block(), self.builder().block());
+        self.builder().jump(header);
+        self.builder().current = body;
+        let element = self.push(Op::Element(iterable), range);
+        self.builder().current = header;
+        self.builder().terminate(Terminator::ForNext { iterable, element, body, exit });
+        self.builder().seal(body);
+        self.builder().seal(exit);
+        (header, body, exit)
+    }
+
+    fn loop_body(&mut self, body: BlockId, header: BlockId, after: BlockId, statements: &'a [Stmt]) {
+        self.scope().loops.push(Loop { next: header, after });
+        self.builder().current = body;
+        self.statements(statements);
+        self.builder().jump(header);
+        self.builder().seal(header);
+        self.scope().loops.pop();
+    }
+
+    fn loop_end(&mut self, exit: BlockId, after: BlockId, orelse: &'a [Stmt]) {
+        self.builder().current = exit;
+        self.statements(orelse);
+        self.builder().jump(after);
+        self.builder().seal(after);
+        self.builder().current = after;
+    }
+
+    fn with(&mut self, with: &'a ast::StmtWith) {
+        for item in &with.items {
+            let context = self.expression(&item.context_expr);
+            if let Some(target) = &item.optional_vars {
+                self.assign_to(target, context);
+            }
+        }
+        self.statements(&with.body);
+    }
+
+    fn try_statement(&mut self, attempt: &'a ast::StmtTry) {
+        let has_final = !attempt.finalbody.is_empty();
+        let cleanup = has_final.then(|| self.builder().block());
+        if let Some(cleanup) = cleanup {
+            self.scope().handlers.push(cleanup);
+        }
+        let after = self.builder().block();
+        if attempt.handlers.is_empty() {
+            self.statements(&attempt.body);
+            self.statements(&attempt.orelse);
+        } else {
+            let dispatch = self.builder().block();
+            self.scope().handlers.push(dispatch);
+            self.statements(&attempt.body);
+            self.scope().handlers.pop();
+            self.statements(&attempt.orelse);
+            self.builder().jump(after);
+            self.handlers(dispatch, after, &attempt.handlers);
+        }
+        self.builder().jump(after);
+        self.builder().seal(after);
+        self.builder().current = after;
+        if let Some(cleanup) = cleanup {
+            self.scope().handlers.pop();
+            self.finally(cleanup, &attempt.finalbody);
+        }
+    }
+
+    /// Ends with the current block being where no handler matched, which raises on.
+    fn handlers(&mut self, dispatch: BlockId, after: BlockId, handlers: &'a [ExceptHandler]) {
+        self.builder().seal(dispatch);
+        self.builder().current = dispatch;
+        let mut exhaustive = false;
+        for ExceptHandler::ExceptHandler(handler) in handlers {
+            let kind = handler.type_.as_ref().map(|kind| self.expression(kind));
+            let (here, rest) = (self.builder().block(), self.builder().block());
+            self.builder().terminate(Terminator::MayRaise { next: here, handler: rest });
+            self.builder().seal(here);
+            self.builder().seal(rest);
+            self.builder().current = here;
+            if let Some(name) = &handler.name {
+                let caught = self.push(Op::Caught(kind), range_of(name));
+                self.store(name, caught, range_of(name));
+            }
+            self.statements(&handler.body);
+            self.builder().jump(after);
+            self.builder().current = rest;
+            exhaustive |= catches_all(handler.type_.as_deref());
+        }
+        if exhaustive {
+            self.builder().terminate(Terminator::Unreachable);
+        } else {
+            self.raise();
+        }
+    }
+
+    fn finally(&mut self, cleanup: BlockId, body: &'a [Stmt]) {
+        let normal = self.builder().current;
+        self.scope().finals += 1;
+        if self.scope().finals > MAX_DUPLICATED_FINALLY {
+            self.builder().jump(cleanup);
+            self.builder().seal(cleanup);
+            self.builder().current = cleanup;
+            self.statements(body);
+        } else {
+            self.builder().seal(cleanup);
+            self.builder().current = cleanup;
+            self.statements(body);
+            self.raise();
+            self.builder().current = normal;
+            self.statements(body);
+        }
+        self.scope().finals -= 1;
+    }
+
+    fn match_statement(&mut self, choice: &'a ast::StmtMatch) {
+        let subject = self.expression(&choice.subject);
+        let after = self.builder().block();
+        for case in &choice.cases {
+            let test = self.pattern(subject, &case.pattern);
+            let (then, otherwise) = match test {
+                Some(test) => self.builder().branch(test),
+                None => {
+                    let (then, otherwise) = (self.builder().block(), self.builder().block());
+                    self.builder().jump(then);
+                    self.builder().seal(then);
+                    self.builder().seal(otherwise);
+                    (then, otherwise)
+                }
+            };
+            self.builder().current = then;
+            let mut next = vec![otherwise];
+            if let Some(guard) = &case.guard {
+                let (holds, fails) = self.condition(guard);
+                next.push(fails);
+                self.builder().current = holds;
+            }
+            self.statements(&case.body);
+            self.builder().jump(after);
+            let rest = self.builder().block();
+            for block in next {
+                self.builder().current = block;
+                self.builder().jump(rest);
+            }
+            self.builder().seal(rest);
+            self.builder().current = rest;
+        }
+        self.builder().jump(after);
+        self.builder().seal(after);
+        self.builder().current = after;
+    }
+
+    /// Binds what the pattern captures. `None`: it always matches.
+    fn pattern(&mut self, subject: ValueId, pattern: &'a Pattern) -> Option<ValueId> {
+        self.deeper(|lowering| Some(lowering.undefined()), |lowering| lowering.pattern_test(subject, pattern))
+    }
+
+    fn pattern_test(&mut self, subject: ValueId, pattern: &'a Pattern) -> Option<ValueId> {
+        let range = range_of(pattern);
+        match pattern {
+            Pattern::MatchValue(value) => {
+                let right = self.expression(&value.value);
+                Some(self.push(Op::Compare { op: CompareOp::Equal, left: subject, right }, range))
+            }
+            Pattern::MatchSingleton(single) => {
+                let constant = match single.value {
+                    Singleton::None => Constant::None,
+                    Singleton::True => Constant::Bool(true),
+                    Singleton::False => Constant::Bool(false),
+                };
+                let right = self.push(Op::Constant(constant), range);
+                Some(self.push(Op::Compare { op: CompareOp::Is, left: subject, right }, range))
+            }
+            Pattern::MatchAs(capture) => {
+                let test = capture.pattern.as_deref().and_then(|pattern| self.pattern(subject, pattern));
+                if let Some(name) = &capture.name {
+                    self.store(name, subject, range);
+                }
+                test
+            }
+            Pattern::MatchOr(either) => Some(self.or_pattern(subject, &either.patterns, range)),
+            Pattern::MatchStar(star) => {
+                if let Some(name) = &star.name {
+                    self.store(name, subject, range);
+                }
+                None
+            }
+            Pattern::MatchSequence(sequence) => {
+                for (index, pattern) in sequence.patterns.iter().enumerate() {
+                    let position = match pattern {
+                        Pattern::MatchStar(_) => Position::Rest(index as u32),
+                        _ => Position::Front(index as u32),
+                    };
+                    let part = self.push(Op::Unpack { value: subject, position }, range);
+                    self.pattern(part, pattern);
+                }
+                Some(self.undefined())
+            }
+            Pattern::MatchMapping(mapping) => {
+                for (key, pattern) in mapping.keys.iter().zip(&mapping.patterns) {
+                    let index = self.expression(key);
+                    let part = self.push(Op::Subscript { object: subject, index }, range);
+                    self.pattern(part, pattern);
+                }
+                if let Some(rest) = &mapping.rest {
+                    self.store(rest, subject, range);
+                }
+                Some(self.undefined())
+            }
+            Pattern::MatchClass(class) => Some(self.class_pattern(subject, class, range)),
+        }
+    }
+
+    fn or_pattern(&mut self, subject: ValueId, patterns: &'a [Pattern], range: Range) -> ValueId {
+        let values: Option<Vec<&'a Expr>> = patterns
+            .iter()
+            .map(|pattern| match pattern {
+                Pattern::MatchValue(value) => Some(&*value.value),
+                _ => None,
+            })
+            .collect();
+        let Some(values) = values else {
+            patterns.iter().for_each(|pattern| drop(self.pattern(subject, pattern)));
+            return self.undefined();
+        };
+        let items = values.into_iter().map(|value| Item::One(self.expression(value))).collect();
+        let right = self.push(Op::Sequence { kind: SequenceKind::Tuple, items }, range);
+        self.push(Op::Compare { op: CompareOp::In, left: subject, right }, range)
+    }
+
+    fn class_pattern(
+        &mut self,
+        subject: ValueId,
+        class: &'a ast::PatternMatchClass,
+        range: Range,
+    ) -> ValueId {
+        let kind = self.expression(&class.cls);
+        for pattern in &class.arguments.patterns {
+            self.pattern(subject, pattern);
+        }
+        for keyword in &class.arguments.keywords {
+            let name = self.symbol(&keyword.attr);
+            let part = self.push(Op::Attribute { object: subject, name }, range);
+            self.pattern(part, &keyword.pattern);
+        }
+        let isinstance = self.symbol("isinstance");
+        let callee = self.push(Op::Builtin(isinstance), range);
+        let args = [subject, kind].map(|value| Arg { kind: ArgKind::Positional, value }).to_vec();
+        let test = self.push(Op::Call { callee, args }, range);
+        if class.arguments.patterns.is_empty() && class.arguments.keywords.is_empty() {
+            test
+        } else {
+            self.undefined()
+        }
+    }
+
+    fn import(&mut self, statement: &'a Stmt) {
+        let range = range_of(statement);
+        match statement {
+            Stmt::Import(import) => {
+                for alias in &import.names {
+                    let root = alias.name.split('.').next().unwrap_or_default();
+                    let (name, path) = match &alias.asname {
+                        Some(name) => (name.as_str(), alias.name.as_str()),
+                        None => (root, root),
+                    };
+                    let path = self.symbol(path);
+                    let value = self.push(Op::Import(path), range_of(alias));
+                    self.store(name, value, range);
+                }
+            }
+            Stmt::ImportFrom(import) => {
+                let dots = ".".repeat(import.level as usize);
+                let module = import.module.as_ref().map_or("", |module| module.as_str());
+                for alias in &import.names {
+                    if alias.name.as_str() == "*" {
+                        let module = self.symbol(module);
+                        self.module.star_imports.push(module);
+                        continue;
+                    }
+                    let path = self.symbol(&format!("{dots}{module}.{}", alias.name));
+                    let value = self.push(Op::Import(path), range_of(alias));
+                    let name = alias.asname.as_ref().unwrap_or(&alias.name);
+                    self.store(name, value, range);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn catches_all(kind: Option<&Expr>) -> bool {
+    match kind {
+        None => true,
+        Some(Expr::Name(name)) => matches!(name.id.as_str(), "Exception" | "BaseException"),
+        Some(_) => false,
+    }
+}
