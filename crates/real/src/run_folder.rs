@@ -26,10 +26,10 @@ pub(crate) enum Existing {
     Refuse,
     /// Remove it.
     Overwrite,
-    /// Go on after this step: later lines of `metrics.jsonl` are dropped.
+    /// Go on with this step: its line of `metrics.jsonl` and later ones are dropped.
     Resume {
-        /// The last step that counts.
-        step: usize,
+        /// The first step that is still to do.
+        next_step: usize,
     },
 }
 
@@ -45,7 +45,7 @@ impl RunFolder {
                 path.display()
             ),
             Existing::Overwrite => remove_run(&path).with_context(failed)?,
-            Existing::Resume { step } => truncate_metrics(&metrics_path, step).with_context(failed)?,
+            Existing::Resume { next_step } => truncate_metrics(&metrics_path, next_step).with_context(failed)?,
             Existing::Refuse => {}
         }
         std::fs::create_dir_all(path.join("samples")).with_context(failed)?;
@@ -74,6 +74,9 @@ impl RunFolder {
 
 /// Removes what a run writes, and nothing else that may lie in the folder.
 fn remove_run(path: &Path) -> std::io::Result<()> {
+    if !path.join("config.toml").exists() {
+        return Ok(());
+    }
     for folder in ["samples", "checkpoints", "tensorboard", "sft"] {
         match std::fs::remove_dir_all(path.join(folder)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -89,8 +92,8 @@ fn remove_run(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Drops the lines of steps after `last`, and a line that was cut off.
-fn truncate_metrics(path: &Path, last: usize) -> Result<()> {
+/// Drops the lines of `next_step` and later ones, and a line that was cut off.
+fn truncate_metrics(path: &Path, next_step: usize) -> Result<()> {
     let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         other => other?,
@@ -101,7 +104,7 @@ fn truncate_metrics(path: &Path, last: usize) -> Result<()> {
             serde_json::from_str::<Value>(line)
                 .ok()
                 .and_then(|row| row["step"].as_u64())
-                .is_some_and(|step| step <= last as u64)
+                .is_some_and(|step| step < next_step as u64)
         })
         .flat_map(|line| [line, "\n"])
         .collect();
@@ -123,7 +126,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         std::fs::write(&path, "{\"step\":0}\n{\"step\":1}\n{\"step\":2}\n{\"st").unwrap();
-        truncate_metrics(&path, 1).unwrap();
+        truncate_metrics(&path, 2).unwrap();
         assert_eq!(read_metrics(folder.path()).unwrap().len(), 2);
     }
 }

@@ -1,0 +1,104 @@
+//! `real doctor`: what this machine offers, what is missing, and how to get it.
+
+use anyhow::Result;
+use real_reward::Tools;
+
+use crate::Status;
+use crate::tools;
+
+/// Arguments of `real doctor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Set up the Python environment of the judges where it is missing or broken.
+    #[arg(long)]
+    fix: bool,
+}
+
+/// One line of the report.
+struct Check {
+    name: String,
+    /// What is there, or what is missing and what to do about it.
+    found: Result<String, String>,
+    /// Commands fail without it.
+    required: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Status> {
+    if args.fix {
+        tools::ensure()?;
+    }
+    let mut checks = vec![processor(), memory()];
+    checks.extend(Tools::check().into_iter().map(|c| Check { name: c.name, found: c.found, required: true }));
+    checks.extend(isolation());
+    checks.push(gpu());
+    let mut missing = false;
+    for Check { name, found, required } in checks {
+        let (mark, text) = match found {
+            Ok(text) => ("ok", text),
+            Err(text) if required => {
+                missing = true;
+                ("MISSING", text)
+            }
+            Err(text) => ("-", text),
+        };
+        println!("{mark:>8}  {name:<16} {text}");
+    }
+    if missing {
+        println!("\nWhat is missing is needed for scoring and training; `real doctor --fix` sets up what it can.");
+    }
+    Ok(if missing { Status::Found } else { Status::Clean })
+}
+
+fn processor() -> Check {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let text = format!("{cores} cores, {}", features().join(" "));
+    Check { name: "processor".to_owned(), found: Ok(text), required: false }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn features() -> Vec<&'static str> {
+    let mut features = vec!["x86-64"];
+    for (name, present) in [
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("fma", std::arch::is_x86_feature_detected!("fma")),
+        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+        ("avx512bf16", std::arch::is_x86_feature_detected!("avx512bf16")),
+    ] {
+        if present {
+            features.push(name);
+        }
+    }
+    features
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn features() -> Vec<&'static str> {
+    vec![std::env::consts::ARCH]
+}
+
+fn memory() -> Check {
+    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let kib = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?.trim().strip_suffix(" kB")?.parse::<f64>();
+        kib.ok()
+    });
+    let found = match total {
+        Some(kib) => Ok(format!("{:.1} GB", kib / 1e6)),
+        None => Err("size unknown".to_owned()),
+    };
+    Check { name: "memory".to_owned(), found, required: false }
+}
+
+/// The layers around a candidate program, as a sandbox that has been started reports them.
+fn isolation() -> Vec<Check> {
+    todo!()
+}
+
+fn gpu() -> Check {
+    let driver = ["/proc/driver/nvidia/version", "/dev/nvidia0"].iter().any(|p| std::path::Path::new(p).exists());
+    let found = if driver {
+        Ok("an NVIDIA driver is present; training runs on the CPU in this version".to_owned())
+    } else {
+        Err("none; training runs on the CPU".to_owned())
+    };
+    Check { name: "gpu".to_owned(), found, required: false }
+}

@@ -1,0 +1,185 @@
+//! The model as a writer of programs: where it comes from, its prompts, its responses.
+
+use anyhow::{Context, Result, bail};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use real_lm::{Architecture, ChatTemplate, Checkpoint, Message, Model, ModelConfig, Special, SpecialTokens, Tokenizer};
+use real_lm::{EndsWith, FinishReason, Sampling};
+use real_reward::Task;
+
+use crate::config::{Config, Scratch};
+use crate::seeds::{Purpose, derive};
+use crate::sft::Answer;
+
+/// The model that a run starts from: read, or made new with a tokenizer trained on the supervised answers.
+pub(crate) fn initial(config: &Config, answers: &[Answer]) -> Result<Checkpoint> {
+    match (&config.model.path, &config.model.scratch) {
+        (Some(path), _) => load(path),
+        (None, Some(shape)) => from_scratch(shape, answers, config.seed),
+        (None, None) => bail!("[model] needs either `path` or `scratch`"),
+    }
+}
+
+/// A checkpoint by path or hub name.
+pub(crate) fn load(source: &str) -> Result<Checkpoint> {
+    Checkpoint::load(source).with_context(|| format!("cannot load the model {source}"))
+}
+
+fn from_scratch(shape: &Scratch, answers: &[Answer], seed: u64) -> Result<Checkpoint> {
+    let chat_template = ChatTemplate::chatml();
+    let texts = answers
+        .iter()
+        .map(|answer| Ok(chat_template.render(&conversation(answer.task), EndsWith::GenerationPrompt)? + &answer.completion))
+        .collect::<Result<Vec<String>>>()?;
+    let tokenizer =
+        Tokenizer::train(texts.iter().map(String::as_str), shape.vocab_size, &SpecialTokens::chatml())?;
+    let config = ModelConfig {
+        architecture: Architecture::Llama,
+        vocab_size: shape.vocab_size,
+        hidden_size: shape.hidden_size,
+        intermediate_size: shape.intermediate_size,
+        num_hidden_layers: shape.num_hidden_layers,
+        num_attention_heads: shape.num_attention_heads,
+        num_key_value_heads: shape.num_key_value_heads,
+        head_dim: shape.hidden_size / shape.num_attention_heads,
+        max_position_embeddings: shape.max_position_embeddings,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        tie_word_embeddings: true,
+    };
+    let model = Model::random(config, &mut ChaCha8Rng::seed_from_u64(derive(seed, Purpose::Weights, 0)));
+    let eos = tokenizer.eos_token_id().context("the new tokenizer has no end-of-sequence token")?;
+    Ok(Checkpoint { model, tokenizer, chat_template, eos_token_ids: vec![eos] })
+}
+
+fn conversation(task: &Task) -> Vec<Message> {
+    task.messages.iter().map(|m| Message::new(&m.role, &m.content)).collect()
+}
+
+/// The tokens of a task's prompt, up to where the answer begins.
+pub(crate) fn prompt_ids(checkpoint: &Checkpoint, task: &Task) -> Result<Vec<u32>> {
+    checkpoint
+        .prompt_ids(&conversation(task))
+        .with_context(|| format!("cannot render the prompt of task {}", task.id))
+}
+
+/// The tasks whose prompt has at most `max_tokens` tokens; a warning tells how many have more.
+pub(crate) fn fitting(checkpoint: &Checkpoint, tasks: Vec<Task>, max_tokens: usize) -> Result<Vec<Task>> {
+    let total = tasks.len();
+    let mut kept = Vec::with_capacity(total);
+    for task in tasks {
+        if prompt_ids(checkpoint, &task)?.len() <= max_tokens {
+            kept.push(task);
+        }
+    }
+    if kept.is_empty() {
+        bail!("none of {total} tasks has a prompt of at most {max_tokens} tokens (rollout.max_prompt_tokens)");
+    }
+    if kept.len() < total {
+        eprintln!("{} of {total} tasks are left out: their prompt has more than {max_tokens} tokens", total - kept.len());
+    }
+    Ok(kept)
+}
+
+/// How responses are sampled.
+#[derive(Debug, Clone)]
+pub(crate) struct Sampler {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Probability mass that is sampled from.
+    pub top_p: f32,
+    /// Longest response.
+    pub max_new_tokens: usize,
+    /// Sequences decoded at once.
+    pub concurrency: usize,
+    /// End a response where its first code block closes.
+    pub stop_at_code_end: bool,
+    /// Seed.
+    pub seed: u64,
+}
+
+/// A response to a task.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Response {
+    /// Tokens of the prompt.
+    pub prompt_ids: Vec<u32>,
+    /// Tokens of the response, the one that ends it included.
+    pub ids: Vec<u32>,
+    /// The response as text, without special tokens.
+    pub text: String,
+    /// It was cut off at `max_new_tokens`.
+    pub truncated: bool,
+}
+
+impl Sampler {
+    /// One response to each task, in order. `progress` hears how many are done.
+    pub(crate) fn sample(
+        &self,
+        model: &Model,
+        checkpoint: &Checkpoint,
+        tasks: &[&Task],
+        mut progress: impl FnMut(usize),
+    ) -> Result<Vec<Response>> {
+        let prompts = tasks.iter().map(|task| prompt_ids(checkpoint, task)).collect::<Result<Vec<_>>>()?;
+        let longest = model.config.max_position_embeddings;
+        if let Some((task, prompt)) = tasks.iter().zip(&prompts).find(|(_, p)| p.len() >= longest) {
+            bail!("the prompt of task {} has {} tokens; the model reads {longest}", task.id, prompt.len());
+        }
+        let sampling = Sampling {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            max_new_tokens: self.max_new_tokens,
+            batch: self.concurrency,
+            seed: self.seed,
+            stop_tokens: checkpoint.eos_token_ids.clone(),
+            ..Sampling::default()
+        };
+        let text = |ids: &[u32]| checkpoint.tokenizer.decode(ids, Special::Skip);
+        let stop = |ids: &[u32]| self.stop_at_code_end && code_has_ended(&text(ids));
+        let mut done = 0;
+        let generated = real_lm::generate(model, &prompts, &sampling, &stop, |_, _| {
+            done += 1;
+            progress(done);
+        });
+        Ok(prompts
+            .into_iter()
+            .zip(generated)
+            .map(|(prompt_ids, generation)| Response {
+                prompt_ids,
+                text: text(&generation.ids),
+                truncated: generation.finish == FinishReason::Length,
+                ids: generation.ids,
+            })
+            .collect())
+    }
+}
+
+/// Whether a fenced code block has been opened and closed.
+fn code_has_ended(text: &str) -> bool {
+    if !text.trim_end().ends_with("```") {
+        return false;
+    }
+    let mut fences = text.lines().filter(|line| line.starts_with("```"));
+    fences.next().is_some() && fences.next().is_some_and(|line| line.trim_end() == "```")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_ends_with_the_second_fence() {
+        for (text, ended) in [
+            ("```python\nx = 1\n```", true),
+            ("```python\nx = 1\n```\n", true),
+            ("Here it is:\n```python\nx = 1\n```", true),
+            ("```", false),
+            ("```python\nx = '```'", false),
+            ("```python\nx = '```", false),
+            ("```python\nx = 1\n``", false),
+            ("", false),
+        ] {
+            assert_eq!(code_has_ended(text), ended, "{text:?}");
+        }
+    }
+}

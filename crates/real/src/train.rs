@@ -1,0 +1,356 @@
+//! `real train`: the whole loop. Prompts → responses → programs → three judges → rewards → PPO.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use real_lm::{Checkpoint, PpoTrainer, Rollout};
+use real_reward::{Score, Scorer, Task};
+
+use crate::Status;
+use crate::config::{Args, Config};
+use crate::evaluation::{self, Counts};
+use crate::interrupt::Interrupt;
+use crate::policy::{self, Response, Sampler};
+use crate::progress::Progress;
+use crate::records;
+use crate::run_folder::{Existing, RunFolder};
+use crate::seeds::{Purpose, derive};
+use crate::{sft, tasks, tools};
+
+/// A step trains on nothing, and the run stops, when more than this fraction of its rollouts has no verdict.
+const MAX_INFRA_ERRORS: f64 = 0.5;
+
+/// Rollouts of each step that are kept in `samples/`.
+const SAMPLES_KEPT: usize = 8;
+
+/// `real train CONFIG.toml`
+pub(crate) fn run(args: &Args) -> Result<Status> {
+    let config = Config::load(args)?;
+    let interrupt = Interrupt::install()?;
+    let resumed = if args.resume { latest_checkpoint(&config.run.dir)? } else { None };
+    let existing = match &resumed {
+        Some((step, _)) => Existing::Resume { next_step: step + 1 },
+        None if args.resume => Existing::Resume { next_step: 0 },
+        None if args.overwrite => Existing::Overwrite,
+        None => Existing::Refuse,
+    };
+    let train_tasks = tasks::train(&config)?;
+    let test_tasks = tasks::test(&config)?;
+    let mut folder = RunFolder::open(&config, existing)?;
+    let scorer = tools::scorer(&config.reward)?;
+
+    let Some(base) = base_policy(&config, &train_tasks, &interrupt)? else {
+        eprintln!("interrupted during supervised fine-tuning: nothing was saved");
+        return Ok(Status::Found);
+    };
+    let prompts = policy::fitting(&base, train_tasks, config.rollout.max_prompt_tokens)?;
+    let mut run = Run { config: &config, base: &base, prompts: &prompts, test: &test_tasks, scorer: &scorer };
+    run.go(resumed, &mut folder, &interrupt)
+}
+
+/// The policy that PPO starts from, which is also the reference of the KL divergence.
+fn base_policy(config: &Config, tasks: &[Task], interrupt: &Interrupt) -> Result<Option<Checkpoint>> {
+    let Some(settings) = &config.sft else {
+        return Ok(Some(policy::initial(config, &[])?));
+    };
+    let stage = sft::stage_folder(&config.run.dir);
+    let saved = stage.join("checkpoint");
+    if saved.exists() {
+        return Ok(Some(Checkpoint::load(&saved)?));
+    }
+    let answers = sft::answers(tasks, &config.data, config.seed)?;
+    let start = policy::initial(config, &answers)?;
+    let mut stage_config = config.clone();
+    stage_config.run.dir = stage;
+    let mut folder = RunFolder::open(&stage_config, Existing::Overwrite)?;
+    let Some(trained) = sft::train(start, settings, &answers, config.seed, &mut folder, interrupt)? else {
+        return Ok(None);
+    };
+    trained.save(&saved)?;
+    // What was saved is what every later resumption reads: go on from the file.
+    Ok(Some(Checkpoint::load(&saved)?))
+}
+
+/// What a run works with.
+struct Run<'a> {
+    config: &'a Config,
+    base: &'a Checkpoint,
+    prompts: &'a [Task],
+    test: &'a [Task],
+    scorer: &'a Scorer,
+}
+
+impl Run<'_> {
+    fn go(
+        &mut self,
+        resumed: Option<(usize, PathBuf)>,
+        folder: &mut RunFolder,
+        interrupt: &Interrupt,
+    ) -> Result<Status> {
+        let Config { train, eval, .. } = self.config;
+        let model = self.base.model.clone();
+        let mut trainer = PpoTrainer::new(model.clone(), model, self.config.ppo.clone());
+        let mut done = 0;
+        if let Some((step, path)) = resumed {
+            trainer.policy = Checkpoint::load(&path)?.model;
+            trainer.load_state(&path.join("trainer.safetensors"))?;
+            done = step;
+            eprintln!("resuming after step {step} from {}", path.display());
+        }
+        let before = match (done, eval.enabled) {
+            (0, true) => {
+                let evaluation = self.evaluate(&trainer, 0, folder)?;
+                folder.log(0, &evaluation.metrics())?;
+                Some(evaluation)
+            }
+            _ => None,
+        };
+        let mut progress = Progress::new("ppo", train.steps);
+        progress.set(done, "");
+        let mut last = None;
+        while done < train.steps {
+            if interrupt.is_set() {
+                let path = self.save(&trainer, done, folder.path())?;
+                eprintln!("interrupted: saved {}; go on with --resume", path.display());
+                return Ok(Status::Found);
+            }
+            let mut metrics = self.step(&mut trainer, done, folder)?;
+            done += 1;
+            let get = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
+            progress.set(
+                done,
+                &format!(
+                    "reward {:+.3}  function {:.2}  quality {:.2}  joint {:.2}  kl {:.3}",
+                    get("reward/mean"),
+                    get("reward/function"),
+                    get("reward/quality"),
+                    get("reward/joint"),
+                    get("objective/kl"),
+                ),
+            );
+            let is_last = done == train.steps;
+            if eval.enabled && (is_last || train.eval_every > 0 && done % train.eval_every == 0) {
+                let evaluation = self.evaluate(&trainer, done, folder)?;
+                metrics.extend(evaluation.metrics());
+                last = Some(evaluation);
+            }
+            folder.log(done, &metrics)?;
+            if is_last || train.save_every > 0 && done % train.save_every == 0 {
+                self.save(&trainer, done, folder.path())?;
+            }
+        }
+        progress.finish();
+        self.summarise(before.as_ref(), last.as_ref(), folder.path());
+        Ok(Status::Clean)
+    }
+
+    /// One step: sample, judge, learn.
+    fn step(&self, trainer: &mut PpoTrainer, step: usize, folder: &RunFolder) -> Result<BTreeMap<String, f64>> {
+        let rollout = &self.config.rollout;
+        let seed = |purpose| derive(self.config.seed, purpose, step as u64);
+        let started = Instant::now();
+        let tasks = self.prompts_of(step);
+        let sampler = Sampler {
+            temperature: rollout.temperature,
+            top_p: rollout.top_p,
+            max_new_tokens: rollout.max_new_tokens,
+            concurrency: rollout.concurrency,
+            stop_at_code_end: rollout.stop_at_code_end,
+            seed: seed(Purpose::Sampling),
+        };
+        let responses = sampler.sample(&trainer.policy, self.base, &tasks, |_| {})?;
+        let generated = Instant::now();
+
+        let items: Vec<(&Task, &str)> = tasks.iter().copied().zip(responses.iter().map(|r| r.text.as_str())).collect();
+        let scores = self.scorer.score_batch(&items);
+        let scored = Instant::now();
+        let failures: Vec<&str> = scores.iter().filter_map(|s| s.infra_error.as_deref()).collect();
+        if failures.len() as f64 > MAX_INFRA_ERRORS * scores.len() as f64 {
+            bail!(
+                "{} of {} rollouts of step {} could not be judged ({}); `real doctor` may say why",
+                failures.len(),
+                scores.len(),
+                step + 1,
+                failures[0]
+            );
+        }
+
+        let rewards: Vec<Option<f32>> = scores.iter().map(|s| s.reward.map(|r| r as f32)).collect();
+        let rollouts: Vec<Rollout> = responses
+            .iter()
+            .map(|r| Rollout { prompt: r.prompt_ids.clone(), response: r.ids.clone() })
+            .collect();
+        let update = trainer.update(&rollouts, &rewards, step, seed(Purpose::MiniBatches));
+        if let Some((name, value)) = update.iter().find(|(_, value)| !value.is_finite()) {
+            bail!("{name} is {value} at step {}: lower ppo.learning_rate or raise ppo.kl_coef", step + 1);
+        }
+
+        let mut metrics = reward_metrics(&scores, &responses);
+        metrics.extend(update.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        metrics.insert("time/rollout".to_owned(), (generated - started).as_secs_f64());
+        metrics.insert("time/reward".to_owned(), (scored - generated).as_secs_f64());
+        metrics.insert("time/update".to_owned(), scored.elapsed().as_secs_f64());
+        self.keep_samples(step + 1, &tasks, &responses, &scores, folder)?;
+        Ok(metrics)
+    }
+
+    /// The tasks of one step: passes over all prompts, each in an order of its own.
+    fn prompts_of(&self, step: usize) -> Vec<&Task> {
+        let samples = self.config.rollout.samples;
+        let per_step = self.config.rollout.batch / samples;
+        let mut order: Option<(usize, Vec<usize>)> = None;
+        (step * per_step..(step + 1) * per_step)
+            .flat_map(|position| {
+                let (pass, place) = (position / self.prompts.len(), position % self.prompts.len());
+                if order.as_ref().is_none_or(|(of, _)| *of != pass) {
+                    let mut indices: Vec<usize> = (0..self.prompts.len()).collect();
+                    let seed = derive(self.config.seed, Purpose::PromptOrder, pass as u64);
+                    indices.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+                    order = Some((pass, indices));
+                }
+                let index = order.as_ref().map_or(place, |(_, indices)| indices[place]);
+                std::iter::repeat_n(&self.prompts[index], samples)
+            })
+            .collect()
+    }
+
+    fn evaluate(&self, trainer: &PpoTrainer, step: usize, folder: &RunFolder) -> Result<Evaluation> {
+        let sampler = Sampler {
+            temperature: self.config.eval.temperature,
+            top_p: 1.0,
+            max_new_tokens: self.config.eval.max_new_tokens,
+            concurrency: self.config.rollout.concurrency,
+            stop_at_code_end: self.config.rollout.stop_at_code_end,
+            seed: derive(self.config.seed, Purpose::Evaluation, 0),
+        };
+        let tasks: Vec<&Task> = self.test.iter().collect();
+        let mut progress = Progress::new("evaluate", tasks.len());
+        let responses =
+            sampler.sample(&trainer.policy, self.base, &tasks, |done| progress.set(done, &format!("step {step}")))?;
+        progress.finish();
+        let items: Vec<(&Task, &str)> = tasks.iter().copied().zip(responses.iter().map(|r| r.text.as_str())).collect();
+        let scores = self.scorer.score_batch(&items);
+        records::write(
+            &folder.path().join(format!("samples/eval-{step:06}.jsonl")),
+            samples(&tasks, &responses, &scores),
+        )?;
+        Ok(Evaluation::new(self.test, &scores))
+    }
+
+    fn keep_samples(
+        &self,
+        step: usize,
+        tasks: &[&Task],
+        responses: &[Response],
+        scores: &[Score],
+        folder: &RunFolder,
+    ) -> Result<()> {
+        let path = folder.path().join(format!("samples/step-{step:06}.jsonl"));
+        records::write(&path, samples(tasks, responses, scores).take(SAMPLES_KEPT))
+    }
+
+    fn save(&self, trainer: &PpoTrainer, step: usize, run: &Path) -> Result<PathBuf> {
+        let path = run.join(format!("checkpoints/step-{step:06}"));
+        let checkpoint = Checkpoint { model: trainer.policy.clone(), ..self.base.clone() };
+        checkpoint.save_with(&path, |folder| trainer.save_state(&folder.join("trainer.safetensors")))?;
+        Ok(path)
+    }
+
+    fn summarise(&self, before: Option<&Evaluation>, after: Option<&Evaluation>, run: &Path) {
+        let rows = before.iter().flat_map(|e| e.rows("before")).chain(after.iter().flat_map(|e| e.rows("after")));
+        let rows: Vec<(String, Counts)> = rows.collect();
+        println!("{}", evaluation::table("", rows.iter().map(|(name, counts)| (name.as_str(), *counts))));
+        println!("run folder: {}", run.display());
+    }
+}
+
+/// The rates of one evaluation: all test tasks, and those of each split where there are several.
+struct Evaluation {
+    splits: BTreeMap<String, Counts>,
+}
+
+impl Evaluation {
+    fn new(tasks: &[Task], scores: &[Score]) -> Self {
+        let split = |task: &Task| vec![task.labels.get("split").cloned().unwrap_or_else(|| "test".to_owned())];
+        Self { splits: evaluation::by_group(tasks, scores, split) }
+    }
+
+    /// `eval/function`, `eval/quality` and `eval/joint` of the test split; those of another split carry its name.
+    fn metrics(&self) -> BTreeMap<String, f64> {
+        let mut metrics = BTreeMap::new();
+        for (split, counts) in &self.splits {
+            let prefix = if split == "test" { "eval".to_owned() } else { format!("eval/{split}") };
+            let rates = counts.rates();
+            for (name, rate) in [("function", rates.function), ("quality", rates.quality), ("joint", rates.joint)] {
+                metrics.insert(format!("{prefix}/{name}"), rate.rate);
+            }
+        }
+        metrics
+    }
+
+    fn rows(&self, when: &str) -> Vec<(String, Counts)> {
+        self.splits.iter().map(|(split, counts)| (format!("{split}, {when}"), *counts)).collect()
+    }
+}
+
+/// The records of `samples/`: what was asked, answered and judged.
+fn samples<'a>(
+    tasks: &'a [&Task],
+    responses: &'a [Response],
+    scores: &'a [Score],
+) -> impl Iterator<Item = serde_json::Value> + 'a {
+    tasks.iter().zip(responses).zip(scores).map(|((task, response), score)| {
+        serde_json::json!({
+            "task_id": task.id,
+            "prompt": task.messages.last().map(|m| &m.content),
+            "completion": response.text,
+            "tokens": response.ids.len(),
+            "score": score,
+        })
+    })
+}
+
+fn reward_metrics(scores: &[Score], responses: &[Response]) -> BTreeMap<String, f64> {
+    let judged: Vec<&Score> = scores.iter().filter(|s| s.infra_error.is_none()).collect();
+    let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / judged.len().max(1) as f64;
+    let counts = Counts::of(scores);
+    let fraction = |count: usize| count as f64 / counts.total.max(1) as f64;
+    let lengths = responses.iter().map(|r| r.ids.len() as f64);
+    let truncated = responses.iter().filter(|r| r.truncated).count();
+    BTreeMap::from([
+        ("reward/mean".to_owned(), mean(&mut judged.iter().filter_map(|s| s.reward))),
+        ("reward/function".to_owned(), mean(&mut judged.iter().map(|s| s.function))),
+        ("reward/quality".to_owned(), mean(&mut judged.iter().map(|s| s.quality))),
+        ("reward/joint".to_owned(), fraction(counts.joint)),
+        ("reward/not_runnable".to_owned(), mean(&mut judged.iter().map(|s| f64::from(u8::from(!s.parsed))))),
+        ("reward/flagged".to_owned(), mean(&mut judged.iter().map(|s| f64::from(u8::from(!s.flags.is_empty()))))),
+        ("reward/infra_errors".to_owned(), counts.infra_errors as f64),
+        ("response/length".to_owned(), lengths.sum::<f64>() / responses.len().max(1) as f64),
+        ("response/truncated".to_owned(), truncated as f64 / responses.len().max(1) as f64),
+    ])
+}
+
+/// The last checkpoint of the run in `run`, with its step.
+fn latest_checkpoint(run: &Path) -> Result<Option<(usize, PathBuf)>> {
+    let folder = run.join("checkpoints");
+    let entries = match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.with_context(|| format!("cannot read {}", folder.display()))?,
+    };
+    let mut latest = None;
+    for entry in entries {
+        let path = entry?.path();
+        let step = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix("step-")?.parse().ok());
+        if let Some(step) = step
+            && latest.as_ref().is_none_or(|(best, _)| step > *best)
+        {
+            latest = Some((step, path));
+        }
+    }
+    Ok(latest)
+}
