@@ -53,4 +53,29 @@ impl ModelConfig {
     pub fn attention_size(&self) -> usize {
         self.num_attention_heads * self.head_dim
     }
+
+    /// What makes the shape impossible, if anything. A checked shape has a layout whose sizes do not overflow.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let sizes = [
+            ("vocab_size", self.vocab_size, 1 << 24),
+            ("hidden_size", self.hidden_size, 1 << 20),
+            ("intermediate_size", self.intermediate_size, 1 << 20),
+            ("num_hidden_layers", self.num_hidden_layers, 1 << 10),
+            ("num_attention_heads", self.num_attention_heads, 1 << 10),
+            ("num_key_value_heads", self.num_key_value_heads, 1 << 10),
+            ("head_dim", self.head_dim, 1 << 10),
+            ("max_position_embeddings", self.max_position_embeddings, 1 << 32),
+        ];
+        if let Some((name, size, _)) = sizes.into_iter().find(|&(_, size, most)| size == 0 || size > most) {
+            return Err(format!("{name} is {size}"));
+        }
+        let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(format!("{heads} attention heads cannot share {kv_heads} key-value heads"));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(format!("head_dim is {}; the rotary embedding needs pairs", self.head_dim));
+        }
+        Ok(())
+    }
 }
