@@ -1,157 +1,59 @@
 //! Runs hostile Python under limits.
 //!
-//! A warm interpreter is forked for every job, so that no job sees another; the fork has no network, an empty environment, a
-//! private temporary directory and hard limits, and what it reports is data that the caller judges. Nothing here knows tests
-//! or rewards.
+//! A [`Sandbox`] keeps a few warm interpreters. Each is alone in its namespaces with nothing but its own library to read, and
+//! forks a process for every [`Job`]; the fork has no network, an empty environment, an empty working folder, no other program
+//! to start and hard limits, and when it ends everything it has started is killed with it. What a job reports is data that the
+//! caller judges: nothing here knows tests or rewards, and no expected value ever enters the interpreter.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use real_sandbox::{Action, Config, Ending, Job, Limits, Sandbox, Value};
+//!
+//! # fn main() -> Result<(), real_sandbox::Error> {
+//! let sandbox = Sandbox::start(Config::default())?;
+//! let job = Job {
+//!     program: "def add(a, b):\n    return a + b\n".to_owned(),
+//!     action: Action::Call {
+//!         entry_point: "add".to_owned(),
+//!         args: vec![Value::Int("1".to_owned()), Value::Int("2".to_owned())],
+//!         kwargs: vec![],
+//!     },
+//!     prelude: String::new(),
+//!     files: vec![],
+//!     collect: vec![],
+//!     limits: Limits::default(),
+//! };
+//! assert_eq!(sandbox.run(&job)?.ending, Ending::Returned(Value::Int("3".to_owned())));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How it is built
+//!
+//! ```text
+//!  this process                        Python, started by exec
+//!  Sandbox ── Worker ──control socket── launcher ─fork─► worker (PID 1 of its namespaces) ─fork─► job
+//!               │                        builds the walls   warm, knows no program                 │
+//!               └──────────── pipes and memory files: program in, output and result out ──────────┘
+//! ```
+//!
+//! The control socket carries numbers and open files only. Source and arguments go straight to the job, output and result come
+//! straight back: the interpreter that the next job is forked from has never seen them.
+//!
+//! The walls ([`Layer`]) are built in `runner/isolation.py`, the life of a worker is in `runner/worker.py`, and what happens inside
+//! of a job is in `runner/program.py`. Python does this, and not a `pre_exec` hook, because a trainer with threads and many
+//! gigabytes cannot be forked safely or cheaply; the standard library starts a plain `exec` without copying it.
 
+mod claim;
+mod config;
+mod job;
+mod seccomp;
 mod value;
+mod worker;
 
-use std::time::Duration;
+mod sandbox;
 
-/// What to run, once, in a process of its own.
-#[derive(Debug, Clone)]
-pub struct Job {
-    /// Trusted set-up, executed first in the globals that the program will see. Empty for none.
-    pub prelude: String,
-    /// The program under study, compiled as a unit of its own.
-    pub program: String,
-    /// Files placed in the (private, empty) working directory: name and content.
-    pub files: Vec<(String, Vec<u8>)>,
-    /// What to do with the program.
-    pub action: Action,
-    /// Names of files in the working directory to hand back afterwards, where they exist.
-    pub collect: Vec<String>,
-    /// Hard limits.
-    pub limits: Limits,
-}
-
-/// What to do with a program.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Execute the module, then call `entry_point` (`function` or `Class.method`; a class is instantiated without arguments).
-    Call {
-        /// Dotted name of the function.
-        entry_point: String,
-        /// Positional arguments.
-        args: Vec<Value>,
-        /// Keyword arguments.
-        kwargs: Vec<(String, Value)>,
-    },
-    /// Execute the module as `__main__` with this standard input.
-    Script {
-        /// Bytes of standard input.
-        stdin: Vec<u8>,
-    },
-    /// Execute the module, then evaluate an expression in its globals. For trusted code only (test files of a data set).
-    Evaluate {
-        /// A Python expression.
-        expression: String,
-    },
-}
-
-/// Hard limits of one job.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Wall-clock time.
-    pub wall: Duration,
-    /// CPU time.
-    pub cpu: Duration,
-    /// Address space, bytes.
-    pub memory: u64,
-    /// Processes and threads, the main one included.
-    pub processes: u32,
-    /// Bytes a file may have, and all files of the working directory together.
-    pub file_size: u64,
-    /// Bytes of standard output and of standard error, each.
-    pub output: usize,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
-    /// How the job ended.
-    pub ending: Ending,
-    /// Standard output, at most `limits.output` bytes.
-    pub stdout: Vec<u8>,
-    /// Standard error, likewise.
-    pub stderr: Vec<u8>,
-    /// The files asked for by `collect` that exist.
-    pub files: Vec<(String, Vec<u8>)>,
-    /// Wall-clock time.
-    pub wall: Duration,
-    /// CPU time.
-    pub cpu: Duration,
-}
-
-/// How a job ended.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Ending {
-    /// The call or the expression returned this value.
-    Returned(Value),
-    /// The script ran to its end.
-    Finished,
-    /// The call or the script raised; `types` is the exception's class and its bases, by name.
-    Raised {
-        /// Class names, most specific first (`["KeyError", "LookupError", "Exception", …]`).
-        types: Vec<String>,
-        /// `str(exception)`, shortened.
-        message: String,
-        /// Raised while the module was being executed, before any call.
-        at_import: bool,
-    },
-    /// The program is not valid Python.
-    SyntaxError {
-        /// The interpreter's message.
-        message: String,
-    },
-    /// The entry point does not exist or is not callable.
-    EntryPointMissing,
-    /// The process ended by itself before it reported (`sys.exit` inside a call included).
-    Exited(i32),
-    /// The process was killed by this signal, by no limit of ours.
-    Signaled(i32),
-    /// A limit was exceeded.
-    Exceeded(Resource),
-}
-
-/// A limited resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Resource {
-    /// Wall-clock or CPU time.
-    Time,
-    /// Memory.
-    Memory,
-    /// Output.
-    Output,
-}
-
-/// A Python value, by its exact built-in type.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    /// `None`
-    None,
-    /// `bool`
-    Bool(bool),
-    /// `int`, in decimal.
-    Int(String),
-    /// `float`
-    Float(f64),
-    /// `complex`
-    Complex(f64, f64),
-    /// `str`
-    Str(String),
-    /// `bytes`
-    Bytes(Vec<u8>),
-    /// `list`
-    List(Vec<Value>),
-    /// `tuple`
-    Tuple(Vec<Value>),
-    /// `set`, in no order.
-    Set(Vec<Value>),
-    /// `frozenset`, in no order.
-    FrozenSet(Vec<Value>),
-    /// `dict`, in insertion order.
-    Dict(Vec<(Value, Value)>),
-    /// Anything else: the name of its class. Equal to nothing.
-    Opaque(String),
-}
+pub use config::{Config, Layer, Profile, Protection, Strictness};
+pub use job::{Action, Ending, Job, Limits, Outcome, Resource};
+pub use sandbox::{Error, Sandbox};
+pub use value::Value;

@@ -18,7 +18,36 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Number, Value as Json};
 
-use crate::Value;
+/// A Python value, by its exact built-in type.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// `None`
+    None,
+    /// `bool`
+    Bool(bool),
+    /// `int`, in decimal.
+    Int(String),
+    /// `float`
+    Float(f64),
+    /// `complex`
+    Complex(f64, f64),
+    /// `str`
+    Str(String),
+    /// `bytes`
+    Bytes(Vec<u8>),
+    /// `list`
+    List(Vec<Value>),
+    /// `tuple`
+    Tuple(Vec<Value>),
+    /// `set`, in no order.
+    Set(Vec<Value>),
+    /// `frozenset`, in no order.
+    FrozenSet(Vec<Value>),
+    /// `dict`, in insertion order.
+    Dict(Vec<(Value, Value)>),
+    /// Anything else: the name of its class. Equal to nothing.
+    Opaque(String),
+}
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,0 +1,120 @@
+//! How a sandbox is set up, and what protects it.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+/// How to set up a [`Sandbox`](crate::Sandbox).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The interpreter, 3.10 or later: a path, or a name that is looked up on `PATH`. Shims and virtual environments are resolved.
+    pub python: PathBuf,
+    /// What is imported beforehand.
+    pub profile: Profile,
+    /// Folders that programs may read and import from, such as the `site-packages` of a virtual environment.
+    pub site_packages: Vec<PathBuf>,
+    /// Jobs that run at once.
+    pub workers: NonZeroUsize,
+    /// What to do where a protection is not to be had.
+    pub strictness: Strictness,
+}
+
+impl Default for Config {
+    /// `python3`, the standard library, a worker per processor, strict.
+    fn default() -> Self {
+        Self {
+            python: PathBuf::from("python3"),
+            profile: Profile::Plain,
+            site_packages: Vec::new(),
+            workers: available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            strictness: Strictness::Strict,
+        }
+    }
+}
+
+/// What is imported before the first job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// The parts of the standard library that programs use.
+    Plain,
+    /// The same and `numpy`, which one of [`Config::site_packages`] must hold.
+    Numpy,
+}
+
+/// What to do where a protection is not to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Strictness {
+    /// Refuse to start.
+    Strict,
+    /// Go on without it, and say so in [`Protection`].
+    Degrade,
+}
+
+/// A wall around a program, beside the limits, which are always set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Layer {
+    /// Runs as an unprivileged user even where the sandbox is started by root.
+    User,
+    /// A user namespace: processes are counted by themselves (without it [`Limits::processes`](crate::Limits::processes) is not
+    /// enforced), and every job has a fresh file system in memory for a working folder (without it, an emptied folder, whose
+    /// total size has no limit).
+    UserNamespace,
+    /// Namespaces for processes, mounts, network, IPC and host name: a root with only the interpreter's files, no network, no
+    /// other process.
+    Namespaces,
+    /// Landlock: file access by an allow-list.
+    Landlock,
+    /// A system call filter, which denies by default.
+    Seccomp,
+}
+
+impl Layer {
+    /// Every layer.
+    pub const ALL: [Self; 5] =
+        [Self::User, Self::UserNamespace, Self::Namespaces, Self::Landlock, Self::Seccomp];
+
+    /// The name that the runner knows it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::UserNamespace => "user_namespace",
+            Self::Namespaces => "namespaces",
+            Self::Landlock => "landlock",
+            Self::Seccomp => "seccomp",
+        }
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What is really enforced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protection {
+    /// The layers in force.
+    pub enforced: Vec<Layer>,
+    /// The layers that this machine did not give, and why.
+    pub missing: Vec<(Layer, String)>,
+    /// Version of the kernel's Landlock interface; 0 for none.
+    pub landlock_version: u32,
+    /// Version of the interpreter.
+    pub python: String,
+    /// Address space of the warm interpreter, bytes: what [`Limits::memory`](crate::Limits::memory) comes on top of.
+    pub interpreter_memory: u64,
+}
+
+impl Protection {
+    /// Whether a layer is in force.
+    pub fn has(&self, layer: Layer) -> bool {
+        self.enforced.contains(&layer)
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
