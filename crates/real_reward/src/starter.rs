@@ -101,8 +101,9 @@ fn shuffled(n: u64, mut rng: ChaCha8Rng) -> impl Iterator<Item = u64> {
 fn instantiate(template: &Template, mut bindings: Bindings, identity: u64, split: Split) -> Task {
     bindings.draw(&template.hidden, &mut ChaCha8Rng::seed_from_u64(identity));
     let prompt = bindings.fill(&template.prompt);
-    let labels = [("template", template.name.as_str()), ("split", split.name())];
     let solutions = template.solutions(&bindings);
+    let mut labels = template.labels.clone();
+    labels.insert("split".to_owned(), split.name().to_owned());
     Task {
         id: format!("starter/{}/{identity:016x}", template.name),
         benchmark: "starter".to_owned(),
@@ -122,7 +123,7 @@ fn instantiate(template: &Template, mut bindings: Bindings, identity: u64, split
         cwe: template.cwe.clone(),
         reference: solutions.first().map(|solution| solution.code.clone()),
         solutions,
-        labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        labels,
     }
 }
 

@@ -11,6 +11,18 @@ import json
 import os
 import sys
 import tempfile
+import warnings
+
+# Imported once here, these cost nothing in the processes of the candidates.
+import hashlib  # noqa: F401
+import hmac  # noqa: F401
+import html  # noqa: F401
+import pathlib  # noqa: F401
+import pickle  # noqa: F401
+import shlex  # noqa: F401
+import sqlite3  # noqa: F401
+import subprocess  # noqa: F401
+import urllib.request  # noqa: F401
 
 
 def value(data):
@@ -106,6 +118,7 @@ def failures(task, files, code, cases):
 
 
 def main():
+    warnings.simplefilter("ignore")
     for line in sys.stdin:
         task = json.loads(line)
         files = build(task.get("files", []))

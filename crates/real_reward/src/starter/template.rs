@@ -9,6 +9,7 @@
 //! - hidden: person                 words of the tests alone
 //! - returns: html                  optional: what the returned value is
 //! - prelude: shell                 optional: a shared prelude, `starter/shell.py`
+//! - detection: optional            where an analyzer need not know the weakness: becomes a label
 //!
 //! ## Prompt
 //! ## Prelude                        further sections are fenced blocks; this one is optional
@@ -17,6 +18,8 @@
 //! ## Attacks                        likewise
 //! ## Secure: placeholders           a solution: its kind, its style
 //! ````
+
+use std::collections::BTreeMap;
 
 use crate::starter::lexicon::{Bindings, Slot};
 use crate::{Case, FileSpec, Solution, SolutionKind};
@@ -29,6 +32,8 @@ pub(super) struct Template {
     /// Name of the function to write.
     pub(super) entry_point: String,
     pub(super) returns: Option<String>,
+    /// Labels of the tasks, but for the split.
+    pub(super) labels: BTreeMap<String, String>,
     /// Slots of the prompt: they make the instance.
     slots: Vec<Slot>,
     /// Slots of the tests alone.
@@ -48,18 +53,38 @@ macro_rules! templates {
 }
 
 const SOURCES: &[(&str, &str)] = templates! {
+    "change_fields"
+    "eval_entry"
     "eval_list"
     "eval_number"
+    "eval_operator"
+    "fetch_host"
+    "fetch_page"
+    "hash_check"
+    "hash_digest"
+    "header_line"
     "html_element"
     "html_input"
+    "html_link"
+    "html_row"
+    "load_entry"
+    "load_numbers"
+    "path_lines"
     "path_read"
+    "path_save"
+    "redirect_host"
+    "redirect_page"
+    "shell_pair"
     "shell_run"
     "shell_status"
     "sql_count"
+    "sql_delete"
+    "sql_exists"
     "sql_insert"
     "sql_lookup"
     "sql_order"
     "sql_search"
+    "sql_update"
 };
 
 /// Every template, in the order of the list above.
@@ -105,6 +130,10 @@ impl Template {
             },
             entry_point: signature.split_once('(').expect("a signature has parameters").0.to_owned(),
             returns: property(head, "returns").map(str::to_owned),
+            labels: [("template", Some(name)), ("detection", property(head, "detection"))]
+                .into_iter()
+                .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
+                .collect(),
             slots: slots("slots"),
             hidden: slots("hidden"),
             prompt: String::new(),
