@@ -175,7 +175,7 @@ impl Default for Rollout {
 pub(crate) struct Train {
     /// Steps of PPO.
     pub steps: usize,
-    /// Evaluate after every so many steps; 0 for the start and the end only.
+    /// Evaluate after every so many steps; 0 for never (but see `eval.at_ends`).
     pub eval_every: usize,
     /// Write a checkpoint after every so many steps; 0 for the end only.
     pub save_every: usize,
@@ -191,8 +191,8 @@ impl Default for Train {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Eval {
-    /// Evaluate at the start and at the end.
-    pub enabled: bool,
+    /// Evaluate before the first step and after the last.
+    pub at_ends: bool,
     /// Sampling temperature; 0 is greedy.
     pub temperature: f32,
     /// Longest response, tokens.
@@ -201,7 +201,7 @@ pub(crate) struct Eval {
 
 impl Default for Eval {
     fn default() -> Self {
-        Self { enabled: true, temperature: 0.0, max_new_tokens: 1024 }
+        Self { at_ends: true, temperature: 0.0, max_new_tokens: 1024 }
     }
 }
 
@@ -237,7 +237,7 @@ impl Config {
         if self.rollout.temperature <= 0.0 {
             bail!("rollout.temperature must be above 0: without chance there is nothing to learn from");
         }
-        self.reward.check().map_err(anyhow::Error::msg)
+        Ok(self.reward.validate()?)
     }
 
     /// The configuration as TOML.

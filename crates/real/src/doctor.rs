@@ -1,7 +1,10 @@
 //! `real doctor`: what this machine offers, what is missing, and how to get it.
 
+use std::num::NonZero;
+
 use anyhow::Result;
 use real_reward::Tools;
+use real_sandbox::{Config, Layer, Sandbox, Strictness};
 
 use crate::Status;
 use crate::tools;
@@ -41,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
             }
             Err(text) => ("-", text),
         };
-        println!("{mark:>8}  {name:<16} {text}");
+        println!("{mark:>8}  {name:<22} {text}");
     }
     if missing {
         println!("\nWhat is missing is needed for scoring and training; `real doctor --fix` sets up what it can.");
@@ -50,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
 }
 
 fn processor() -> Check {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let text = format!("{cores} cores, {}", features().join(" "));
     Check { name: "processor".to_owned(), found: Ok(text), required: false }
 }
@@ -90,7 +93,25 @@ fn memory() -> Check {
 
 /// The layers around a candidate program, as a sandbox that has been started reports them.
 fn isolation() -> Vec<Check> {
-    todo!()
+    let config = Config { workers: NonZero::<usize>::MIN, strictness: Strictness::Degrade, ..Config::default() };
+    let sandbox = match Sandbox::start(config) {
+        Ok(sandbox) => sandbox,
+        Err(error) => {
+            return vec![Check { name: "sandbox".to_owned(), found: Err(error.to_string()), required: true }];
+        }
+    };
+    let protection = sandbox.protection();
+    Layer::ALL
+        .into_iter()
+        .map(|layer| {
+            let missing = protection.missing.iter().find(|(other, _)| *other == layer);
+            let found = match missing {
+                Some((_, why)) => Err(why.clone()),
+                None => Ok("enforced".to_owned()),
+            };
+            Check { name: format!("sandbox {layer}"), found, required: true }
+        })
+        .collect()
 }
 
 fn gpu() -> Check {

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use real_lm::Checkpoint;
-use real_reward::{RewardConfig, Task};
+use real_reward::{RewardConfig, Task, read_jsonl, write_jsonl};
 use serde_json::json;
 
 use crate::Status;
@@ -13,7 +12,7 @@ use crate::evaluation::{Counts, by_group, table};
 use crate::generate::{SamplingArgs, generate};
 use crate::records::{self, Completion};
 use crate::score::score;
-use crate::{tasks, tools};
+use crate::{policy, tasks, tools};
 
 /// Arguments of `real eval`.
 #[derive(Debug, clap::Args)]
@@ -49,9 +48,9 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let scorer = tools::scorer(&RewardConfig::default())?;
     let completions = completions(args, &tasks)?;
-    records::write(&args.out.join("completions.jsonl"), &completions)?;
+    write_jsonl(&args.out.join("completions.jsonl"), &completions)?;
     let scores = score(&scorer, &records::pair(&tasks, &completions)?);
-    records::write(&args.out.join("scores.jsonl"), &scores)?;
+    write_jsonl(&args.out.join("scores.jsonl"), &scores)?;
 
     let all = Counts::of(&scores);
     let by_cwe = by_group(&tasks, &scores, |task| task.cwe.clone());
@@ -85,9 +84,9 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
 fn completions(args: &Args, tasks: &[Task]) -> Result<Vec<Completion>> {
     let Some(file) = &args.subject.completions else {
         let model = args.subject.model.as_deref().context("--model or --completions is required")?;
-        return generate(&Checkpoint::load(model)?, tasks, &args.sampling);
+        return generate(&policy::load(model)?, tasks, &args.sampling);
     };
-    let mut completions: Vec<Completion> = records::read(file)?;
+    let mut completions: Vec<Completion> = read_jsonl(file)?;
     let wanted: BTreeMap<&str, ()> = tasks.iter().map(|t| (t.id.as_str(), ())).collect();
     completions.retain(|c| wanted.contains_key(c.task_id.as_str()));
     let answered: BTreeMap<&str, ()> = completions.iter().map(|c| (c.task_id.as_str(), ())).collect();

@@ -55,7 +55,7 @@ impl Counts {
                 counts.infra_errors += 1;
                 continue;
             }
-            let quality = score.is_clean();
+            let quality = score.quality.is_some_and(|q| q >= 1.0);
             counts.total += 1;
             counts.function += usize::from(score.passed);
             counts.quality += usize::from(quality);

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use real_lm::Checkpoint;
-use real_reward::Task;
+use real_reward::{Task, read_jsonl, write_jsonl};
 
 use crate::Status;
-use crate::policy::Sampler;
+use crate::policy::{self, Sampler};
 use crate::progress::Progress;
-use crate::records::{self, Completion};
+use crate::records::Completion;
 
 /// Arguments of `real generate`.
 #[derive(Debug, clap::Args)]
@@ -54,10 +54,10 @@ pub(crate) struct SamplingArgs {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Status> {
-    let tasks: Vec<Task> = records::read(&args.tasks)?;
-    let checkpoint = Checkpoint::load(&args.model)?;
+    let tasks: Vec<Task> = read_jsonl(&args.tasks)?;
+    let checkpoint = policy::load(&args.model)?;
     let completions = generate(&checkpoint, &tasks, &args.sampling)?;
-    records::write(&args.out, &completions)?;
+    write_jsonl(&args.out, &completions)?;
     println!("{} completions in {}", completions.len(), args.out.display());
     Ok(Status::Clean)
 }
@@ -88,7 +88,7 @@ pub(crate) fn generate(checkpoint: &Checkpoint, tasks: &[Task], args: &SamplingA
         .enumerate()
         .map(|(index, (task, response))| Completion {
             task_id: task.id.clone(),
-            sample: index % args.samples,
+            sample: (index % args.samples) as u64,
             completion: response.text,
         })
         .collect())

@@ -10,11 +10,14 @@ mod doctor;
 mod eval;
 mod evaluation;
 mod generate;
+mod interrupt;
 mod policy;
+mod progress;
 mod records;
 mod run_folder;
 mod scan;
 mod score;
+mod seeds;
 mod sft;
 mod tasks;
 mod tensorboard;
@@ -43,7 +46,7 @@ enum Command {
     /// Supervised fine-tuning.
     Sft(config::Args),
     /// PPO with the hybrid reward.
-    Train(train::Args),
+    Train(config::Args),
     /// What this machine offers, what is missing, and how to get it.
     Doctor(doctor::Args),
 }

@@ -1,10 +1,12 @@
 //! The model as a writer of programs: where it comes from, its prompts, its responses.
 
+use std::ops::ControlFlow;
+
 use anyhow::{Context, Result, bail};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use real_lm::{Architecture, ChatTemplate, Checkpoint, Message, Model, ModelConfig, Special, SpecialTokens, Tokenizer};
-use real_lm::{EndsWith, FinishReason, Sampling};
+use real_lm::{EndsWith, Finish, Sampling};
 use real_reward::Task;
 
 use crate::config::{Config, Scratch};
@@ -135,9 +137,12 @@ impl Sampler {
             ..Sampling::default()
         };
         let text = |ids: &[u32]| checkpoint.tokenizer.decode(ids, Special::Skip);
-        let stop = |ids: &[u32]| self.stop_at_code_end && code_has_ended(&text(ids));
+        let on_token = |_: usize, ids: &[u32]| match self.stop_at_code_end && code_has_ended(&text(ids)) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
         let mut done = 0;
-        let generated = real_lm::generate(model, &prompts, &sampling, &stop, |_, _| {
+        let generated = real_lm::generate(model, &prompts, &sampling, on_token, |_, _| {
             done += 1;
             progress(done);
         });
@@ -147,7 +152,7 @@ impl Sampler {
             .map(|(prompt_ids, generation)| Response {
                 prompt_ids,
                 text: text(&generation.ids),
-                truncated: generation.finish == FinishReason::Length,
+                truncated: generation.finish == Finish::Length,
                 ids: generation.ids,
             })
             .collect())

@@ -1,13 +1,9 @@
-//! The files of records that commands hand to each other: tasks, completions, scores, one JSON object a line.
+//! Completions: what `real generate` writes and `real score` reads, one JSON object a line.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use real_reward::Task;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// A model's answer to a task.
@@ -17,39 +13,9 @@ pub(crate) struct Completion {
     pub task_id: String,
     /// Number of the answer, from 0.
     #[serde(default)]
-    pub sample: usize,
+    pub sample: u64,
     /// The text of the answer.
     pub completion: String,
-}
-
-/// Reads a file of JSON lines; empty lines are skipped.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut records = Vec::new();
-    for (index, line) in BufReader::new(file).lines().enumerate() {
-        let place = || format!("{} line {}", path.display(), index + 1);
-        let line = line.with_context(place)?;
-        if !line.trim().is_empty() {
-            records.push(serde_json::from_str(&line).with_context(place)?);
-        }
-    }
-    Ok(records)
-}
-
-/// Writes a file of JSON lines, whole or not at all.
-pub(crate) fn write<T: Serialize>(path: &Path, records: impl IntoIterator<Item = T>) -> Result<()> {
-    let failed = || format!("cannot write {}", path.display());
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(failed)?;
-    }
-    let partial = path.with_extension("partial");
-    let mut out = BufWriter::new(File::create(&partial).with_context(failed)?);
-    for record in records {
-        serde_json::to_writer(&mut out, &record).with_context(failed)?;
-        out.write_all(b"\n").with_context(failed)?;
-    }
-    out.flush().with_context(failed)?;
-    std::fs::rename(&partial, path).with_context(failed)
 }
 
 /// Each completion with its task. A completion of an unknown task, or two with one number, are errors.

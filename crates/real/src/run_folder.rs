@@ -114,7 +114,7 @@ fn truncate_metrics(path: &Path, next_step: usize) -> Result<()> {
 /// The metrics of a finished or running run, for tests and reports.
 #[cfg(test)]
 pub(crate) fn read_metrics(path: &Path) -> Result<Vec<Map<String, Value>>> {
-    crate::records::read(&path.join("metrics.jsonl"))
+    Ok(real_reward::read_jsonl(&path.join("metrics.jsonl"))?)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use real_reward::{RewardConfig, Score, Scorer, Task};
+use real_reward::{RewardConfig, Score, Scorer, Task, read_jsonl, write_jsonl};
 
 use crate::Status;
 use crate::evaluation::{Counts, table};
@@ -37,14 +37,14 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     if let Some(alpha) = args.alpha {
         config.alpha = alpha;
     }
-    config.check().map_err(anyhow::Error::msg)?;
-    let tasks: Vec<Task> = records::read(&args.tasks)?;
-    let completions: Vec<Completion> = records::read(&args.completions)?;
+    config.validate()?;
+    let tasks: Vec<Task> = read_jsonl(&args.tasks)?;
+    let completions: Vec<Completion> = read_jsonl(&args.completions)?;
     let pairs = records::pair(&tasks, &completions)?;
     let scorer = tools::scorer(&config)?;
     let scores = score(&scorer, &pairs);
     match &args.out {
-        Some(path) => records::write(path, &scores)?,
+        Some(path) => write_jsonl(path, &scores)?,
         None => {
             let mut out = BufWriter::new(std::io::stdout().lock());
             for score in &scores {

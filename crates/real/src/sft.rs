@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use rand::SeedableRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use real_lm::{Checkpoint, Example, SftConfig, SftTrainer};
+use real_lm::{AddedTokens, Checkpoint, Example, SftConfig, SftTrainer, WeightType};
 use real_reward::{Solution, SolutionKind, Task};
 
 use crate::Status;
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let trained = train(checkpoint, &settings, &answers, config.seed, &mut folder, &interrupt)?;
     let Some(trained) = trained else { bail!("interrupted: nothing was saved") };
     let path = folder.path().join("checkpoint");
-    trained.save(&path)?;
+    trained.save(&path, WeightType::F32)?;
     println!("saved {}", path.display());
     Ok(Status::Clean)
 }
@@ -133,7 +133,7 @@ pub(crate) fn train(
 fn example(checkpoint: &Checkpoint, answer: &Answer) -> Result<Example> {
     let mut ids = policy::prompt_ids(checkpoint, answer.task)?;
     let prompt_len = ids.len();
-    ids.extend(checkpoint.tokenizer.encode(&answer.completion, false)?);
+    ids.extend(checkpoint.tokenizer.encode(&answer.completion, AddedTokens::AsText)?);
     ids.push(*checkpoint.eos_token_ids.first().context("the model has no end-of-sequence token")?);
     Ok(Example { ids, prompt_len })
 }

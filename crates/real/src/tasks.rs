@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use real_reward::{Split, Task, starter};
+use real_reward::{Benchmark, Split, Task, starter};
 
 use crate::Status;
 use crate::config::Config;
@@ -24,48 +24,21 @@ pub(crate) struct Args {
 /// A benchmark and a part of it.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Which {
-    /// The benchmark.
-    #[arg(long, value_enum)]
+    /// `starter`, `safesql`, `seccodeplt` or `apps`.
+    #[arg(long)]
     pub benchmark: Benchmark,
     /// The folder that holds `safesql/test.parquet` and the like; not needed for `starter`.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Which part.
-    #[arg(long, value_enum, default_value = "test")]
-    pub split: SplitName,
+    /// `train` or `test`.
+    #[arg(long, default_value = "test")]
+    pub split: Split,
     /// The first so many tasks only.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
     /// Seed of the generated tasks of `starter`.
     #[arg(long, default_value_t = 1)]
     pub task_seed: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Benchmark {
-    Starter,
-    #[value(name = "safesql")]
-    SafeSql,
-    #[value(name = "seccodeplt")]
-    SecCodePlt,
-    Apps,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum SplitName {
-    Train,
-    Test,
-}
-
-impl Benchmark {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Starter => "starter",
-            Self::SafeSql => "safesql",
-            Self::SecCodePlt => "seccodeplt",
-            Self::Apps => "apps",
-        }
-    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<Status> {
@@ -80,20 +53,13 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
 
 /// The tasks that command-line arguments name.
 pub(crate) fn load(which: &Which) -> Result<Vec<Task>> {
-    let split = match which.split {
-        SplitName::Train => Split::Train,
-        SplitName::Test => Split::Test,
-    };
     if which.benchmark == Benchmark::Starter {
-        let count = which.limit.unwrap_or(STARTER_TASKS);
-        return Ok(starter_tasks(split, which.task_seed, count));
+        return Ok(starter_tasks(which.split, which.task_seed, which.limit.unwrap_or(STARTER_TASKS)));
     }
     let Some(data) = &which.data else {
-        bail!("--benchmark {} needs --data DIR, the folder of the ReaL data", which.benchmark.name());
+        bail!("--benchmark {} needs --data DIR, the folder of the ReaL data", which.benchmark);
     };
-    let mut tasks = read(which.benchmark.name(), data, split)?;
-    tasks.truncate(which.limit.unwrap_or(usize::MAX));
-    Ok(tasks)
+    read(which.benchmark, data, which.split, which.limit.unwrap_or(usize::MAX))
 }
 
 /// The training tasks of a run.
@@ -107,25 +73,29 @@ pub(crate) fn test(config: &Config) -> Result<Vec<Task>> {
 }
 
 fn of_run(config: &Config, split: Split, count: usize) -> Result<Vec<Task>> {
-    if config.data.benchmark == "starter" {
+    let benchmark: Benchmark = config.data.benchmark.parse()?;
+    if benchmark == Benchmark::Starter {
         let count = if count == 0 { STARTER_TASKS } else { count };
         return Ok(starter_tasks(split, derive(config.seed, Purpose::Tasks, 0), count));
     }
-    let mut tasks = read(&config.data.benchmark, &config.data.path, split)?;
-    tasks.truncate(if count == 0 { usize::MAX } else { count });
-    Ok(tasks)
+    read(benchmark, &config.data.path, split, if count == 0 { usize::MAX } else { count })
 }
 
 /// Tasks of `starter`; with the test tasks come those of templates that never appear in training, a quarter as many.
 fn starter_tasks(split: Split, seed: u64, count: usize) -> Vec<Task> {
-    let mut tasks = starter::tasks(split, seed, count);
-    if split == Split::Test {
-        tasks.extend(starter::tasks(Split::HeldOut, seed, count / 4));
+    match split {
+        Split::Train => starter::tasks(starter::Split::Train, seed, count),
+        Split::Test => {
+            let mut tasks = starter::tasks(starter::Split::Test, seed, count);
+            tasks.extend(starter::tasks(starter::Split::HeldOut, seed, count / 4));
+            tasks
+        }
     }
-    tasks
 }
 
-fn read(benchmark: &str, data: &Path, split: Split) -> Result<Vec<Task>> {
-    let tools = tools::ensure()?;
-    real_reward::load(benchmark, data, split, &tools).with_context(|| format!("cannot read the tasks of {benchmark}"))
+fn read(benchmark: Benchmark, data: &Path, split: Split, limit: usize) -> Result<Vec<Task>> {
+    let mut tasks = real_reward::load(benchmark, data, split, &tools::ensure()?)
+        .with_context(|| format!("cannot read the tasks of {benchmark}"))?;
+    tasks.truncate(limit);
+    Ok(tasks)
 }

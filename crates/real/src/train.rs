@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use real_lm::{Checkpoint, PpoTrainer, Rollout};
-use real_reward::{Score, Scorer, Task};
+use real_lm::{Checkpoint, PpoTrainer, Rollout, WeightType};
+use real_reward::{Score, Scorer, Task, write_jsonl};
 
 use crate::Status;
 use crate::config::{Args, Config};
@@ -17,7 +17,6 @@ use crate::evaluation::{self, Counts};
 use crate::interrupt::Interrupt;
 use crate::policy::{self, Response, Sampler};
 use crate::progress::Progress;
-use crate::records;
 use crate::run_folder::{Existing, RunFolder};
 use crate::seeds::{Purpose, derive};
 use crate::{sft, tasks, tools};
@@ -27,6 +26,9 @@ const MAX_INFRA_ERRORS: f64 = 0.5;
 
 /// Rollouts of each step that are kept in `samples/`.
 const SAMPLES_KEPT: usize = 8;
+
+/// The file of a checkpoint that holds the optimiser and the critic.
+const TRAINER_STATE: &str = "trainer.safetensors";
 
 /// `real train CONFIG.toml`
 pub(crate) fn run(args: &Args) -> Result<Status> {
@@ -71,7 +73,7 @@ fn base_policy(config: &Config, tasks: &[Task], interrupt: &Interrupt) -> Result
     let Some(trained) = sft::train(start, settings, &answers, config.seed, &mut folder, interrupt)? else {
         return Ok(None);
     };
-    trained.save(&saved)?;
+    trained.save(&saved, WeightType::F32)?;
     // What was saved is what every later resumption reads: go on from the file.
     Ok(Some(Checkpoint::load(&saved)?))
 }
@@ -98,11 +100,11 @@ impl Run<'_> {
         let mut done = 0;
         if let Some((step, path)) = resumed {
             trainer.policy = Checkpoint::load(&path)?.model;
-            trainer.load_state(&path.join("trainer.safetensors"))?;
+            trainer.load_state(&path.join(TRAINER_STATE))?;
             done = step;
             eprintln!("resuming after step {step} from {}", path.display());
         }
-        let before = match (done, eval.enabled) {
+        let before = match (done, eval.at_ends) {
             (0, true) => {
                 let evaluation = self.evaluate(&trainer, 0, folder)?;
                 folder.log(0, &evaluation.metrics())?;
@@ -134,7 +136,7 @@ impl Run<'_> {
                 ),
             );
             let is_last = done == train.steps;
-            if eval.enabled && (is_last || train.eval_every > 0 && done % train.eval_every == 0) {
+            if is_last && eval.at_ends || train.eval_every > 0 && done % train.eval_every == 0 {
                 let evaluation = self.evaluate(&trainer, done, folder)?;
                 metrics.extend(evaluation.metrics());
                 last = Some(evaluation);
@@ -235,7 +237,7 @@ impl Run<'_> {
         progress.finish();
         let items: Vec<(&Task, &str)> = tasks.iter().copied().zip(responses.iter().map(|r| r.text.as_str())).collect();
         let scores = self.scorer.score_batch(&items);
-        records::write(
+        write_jsonl(
             &folder.path().join(format!("samples/eval-{step:06}.jsonl")),
             samples(&tasks, &responses, &scores),
         )?;
@@ -251,13 +253,19 @@ impl Run<'_> {
         folder: &RunFolder,
     ) -> Result<()> {
         let path = folder.path().join(format!("samples/step-{step:06}.jsonl"));
-        records::write(&path, samples(tasks, responses, scores).take(SAMPLES_KEPT))
+        write_jsonl(&path, samples(tasks, responses, scores).take(SAMPLES_KEPT))
     }
 
     fn save(&self, trainer: &PpoTrainer, step: usize, run: &Path) -> Result<PathBuf> {
         let path = run.join(format!("checkpoints/step-{step:06}"));
         let checkpoint = Checkpoint { model: trainer.policy.clone(), ..self.base.clone() };
-        checkpoint.save_with(&path, |folder| trainer.save_state(&folder.join("trainer.safetensors")))?;
+        let partial = path.with_extension("partial");
+        checkpoint.save(&partial, WeightType::F32)?;
+        trainer.save_state(&partial.join(TRAINER_STATE))?;
+        if path.exists() {
+            std::fs::remove_dir_all(&path).with_context(|| format!("cannot replace {}", path.display()))?;
+        }
+        std::fs::rename(&partial, &path).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
 
@@ -324,8 +332,8 @@ fn reward_metrics(scores: &[Score], responses: &[Response]) -> BTreeMap<String, 
     let truncated = responses.iter().filter(|r| r.truncated).count();
     BTreeMap::from([
         ("reward/mean".to_owned(), mean(&mut judged.iter().filter_map(|s| s.reward))),
-        ("reward/function".to_owned(), mean(&mut judged.iter().map(|s| s.function))),
-        ("reward/quality".to_owned(), mean(&mut judged.iter().map(|s| s.quality))),
+        ("reward/function".to_owned(), mean(&mut judged.iter().filter_map(|s| s.function))),
+        ("reward/quality".to_owned(), mean(&mut judged.iter().filter_map(|s| s.quality))),
         ("reward/joint".to_owned(), fraction(counts.joint)),
         ("reward/not_runnable".to_owned(), mean(&mut judged.iter().map(|s| f64::from(u8::from(!s.parsed))))),
         ("reward/flagged".to_owned(), mean(&mut judged.iter().map(|s| f64::from(u8::from(!s.flags.is_empty()))))),

@@ -30,6 +30,7 @@ use crate::{
 };
 
 pub mod maths;
+mod state;
 
 use maths::Clip;
 

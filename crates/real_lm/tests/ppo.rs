@@ -111,3 +111,23 @@ fn supervised_micro_batches_do_not_change_the_step() {
     assert!(largest_difference(&whole.1, &split.1) < 2e-3);
     assert!(whole.0[29] < 0.5 * whole.0[0], "the loss falls: {:?}", whole.0);
 }
+
+#[test]
+fn a_resumed_run_is_the_uninterrupted_one_to_the_bit() {
+    let (rollouts, scores) = (rollouts(6), scores(6));
+    let mut whole = PpoTrainer::new(tiny(), tiny(), config());
+    whole.update(&rollouts, &scores, 0, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    whole.save_state(&path).unwrap();
+    let mut resumed = PpoTrainer::new(whole.policy.clone(), tiny(), config());
+    resumed.load_state(&path).unwrap();
+    for trainer in [&mut whole, &mut resumed] {
+        trainer.update(&rollouts, &scores, 1, 2);
+    }
+    assert_eq!(whole.policy.params, resumed.policy.params);
+    assert_eq!(whole.value_head.params, resumed.value_head.params);
+
+    std::fs::write(&path, b"not a safetensors file").unwrap();
+    assert!(resumed.load_state(&path).unwrap_err().to_string().contains("state.safetensors"));
+}

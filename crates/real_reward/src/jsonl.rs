@@ -28,14 +28,19 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {
     Ok(records)
 }
 
-/// Writes one record a line.
-pub fn write_jsonl<T: Serialize>(path: &Path, records: &[T]) -> Result<(), Error> {
-    let mut writer = BufWriter::new(File::create(path).map_err(Error::io(path))?);
+/// Writes one record a line, the whole file or nothing: it is made beside and renamed. Missing folders are made.
+pub fn write_jsonl<T: Serialize>(path: &Path, records: impl IntoIterator<Item = T>) -> Result<(), Error> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    }
+    let partial = path.with_extension("partial");
+    let mut writer = BufWriter::new(File::create(&partial).map_err(Error::io(path))?);
     for record in records {
-        serde_json::to_writer(&mut writer, record).map_err(std::io::Error::from).map_err(Error::io(path))?;
+        serde_json::to_writer(&mut writer, &record).map_err(std::io::Error::from).map_err(Error::io(path))?;
         writer.write_all(b"\n").map_err(Error::io(path))?;
     }
-    writer.flush().map_err(Error::io(path))
+    writer.flush().map_err(Error::io(path))?;
+    std::fs::rename(&partial, path).map_err(Error::io(path))
 }
 
 #[cfg(test)]

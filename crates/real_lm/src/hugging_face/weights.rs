@@ -102,10 +102,10 @@ fn tensor_type(file: &Path, name: &str, dtype: Dtype) -> Result<TensorType, Erro
 }
 
 /// A tensor to write.
-struct Weights<'a> {
-    shape: Vec<usize>,
-    values: &'a [f32],
-    kind: WeightType,
+pub(crate) struct Weights<'a> {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: &'a [f32],
+    pub(crate) kind: WeightType,
 }
 
 impl View for Weights<'_> {
