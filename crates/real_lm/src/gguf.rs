@@ -312,3 +312,26 @@ impl Cursor<'_> {
         Error::malformed(self.path, format!("at byte {}: {what}", self.position))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every block format against the reference implementation: `reference/checkpoint_golden.py`.
+    #[test]
+    fn blocks() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/blocks.gguf");
+        let gguf = Gguf::open(Path::new(path)).unwrap();
+        let values = |name: &str| {
+            let tensor = &gguf.header.tensors[name];
+            let mut values = vec![0.0; tensor.shape.iter().product()];
+            dequantize(tensor.kind, &gguf.data[tensor.bytes.clone()], &mut values);
+            values
+        };
+        let names: Vec<_> = gguf.header.tensors.keys().filter(|name| !name.ends_with("expected")).collect();
+        assert_eq!(names, ["BF16", "F16", "Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0"]);
+        for name in names {
+            assert_eq!(values(name), values(&format!("{name}.expected")), "{name}");
+        }
+    }
+}

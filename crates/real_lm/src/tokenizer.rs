@@ -27,6 +27,9 @@ use tokenizers::{
 use crate::{Error, hugging_face};
 pub(crate) use description::{Added, PreTokenizer, tokenizer_json};
 
+/// A table of ids longer than this is taken for a damaged file.
+const MAX_VOCAB_SIZE: u32 = 1 << 24;
+
 /// A byte-level byte-pair tokenizer.
 #[derive(Clone)]
 pub struct Tokenizer {
@@ -153,6 +156,9 @@ impl Tokenizer {
 
     fn new(inner: tokenizers::Tokenizer, special: SpecialTokens) -> Result<Self, Error> {
         require_byte_level(&inner)?;
+        if let Some(id) = inner.get_vocab(true).into_values().find(|&id| id >= MAX_VOCAB_SIZE) {
+            return Err(Error::Tokenizer(format!("the id {id} is beyond every vocabulary")));
+        }
         for token in special.all() {
             if inner.token_to_id(token).is_none() {
                 return Err(Error::Tokenizer(format!("the special token {token:?} has no id")));

@@ -1,34 +1,35 @@
 //! The two small models that the project is tested with, as GGUF files: in the folder `REAL_MODELS`.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use real_lm::{AddedTokens, Architecture, Checkpoint, Message, Special};
+
+use crate::golden::{check_ids, check_rendered};
 
 const SMOLLM2: &str = "smollm2-135m-instruct-q4_1.gguf";
 const QWEN: &str = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
 
-fn model(name: &str, test: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("REAL_MODELS")
-        .map(|folder| PathBuf::from(folder).join(name))
-        .filter(|path| path.is_file());
-    if path.is_none() {
+fn load(name: &str, test: &str) -> Option<Checkpoint> {
+    let path = std::env::var_os("REAL_MODELS").map(|folder| PathBuf::from(folder).join(name));
+    let Some(path) = path.filter(|path| path.is_file()) else {
         eprintln!("skipped: {test} needs {name} in the folder REAL_MODELS");
-    }
-    path
+        return None;
+    };
+    Some(Checkpoint::load(path).unwrap())
 }
 
 #[test]
-fn qwen_loads() {
-    let Some(path) = model(QWEN, "qwen_loads") else { return };
-    let start = Instant::now();
-    let checkpoint = Checkpoint::load(&path).unwrap();
-    eprintln!("loaded in {:?}", start.elapsed());
+fn qwen() {
+    let Some(checkpoint) = load(QWEN, "qwen") else { return };
     let config = &checkpoint.model.config;
     assert_eq!(config.architecture, Architecture::Qwen2);
     assert_eq!((config.vocab_size, config.hidden_size, config.num_hidden_layers), (151_936, 896, 24));
-    assert!(config.tie_word_embeddings);
+    assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (14, 2, 64));
+    assert_eq!((config.rope_theta, config.rms_norm_eps, config.max_position_embeddings), (1e6, 1e-6, 32_768));
+    assert!(config.tie_word_embeddings, "token_embd and output are one matrix at two precisions");
     assert_eq!(checkpoint.eos_token_ids, [151_645, 151_643]);
+    check_ids("qwen", &checkpoint.tokenizer);
+    check_rendered("qwen", &checkpoint.chat_template);
     let ids = checkpoint.prompt_ids(&[Message::new("user", "Hello")]).unwrap();
     assert_eq!(
         checkpoint.tokenizer.decode(&ids, Special::Keep),
@@ -40,13 +41,14 @@ fn qwen_loads() {
 }
 
 #[test]
-fn smollm2_loads() {
-    let Some(path) = model(SMOLLM2, "smollm2_loads") else { return };
-    let checkpoint = Checkpoint::load(&path).unwrap();
+fn smollm2() {
+    let Some(checkpoint) = load(SMOLLM2, "smollm2") else { return };
     let config = &checkpoint.model.config;
     assert_eq!(config.architecture, Architecture::Llama);
     assert_eq!((config.vocab_size, config.hidden_size, config.num_hidden_layers), (49_152, 576, 30));
     assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (9, 3, 64));
     assert!(config.tie_word_embeddings);
     assert_eq!(checkpoint.eos_token_ids, [2, 0]);
+    check_ids("smollm2", &checkpoint.tokenizer);
+    check_rendered("smollm2", &checkpoint.chat_template);
 }
