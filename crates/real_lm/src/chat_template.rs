@@ -109,6 +109,7 @@ fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the argument of map_err")]
 fn failed(error: minijinja::Error) -> Error {
     Error::ChatTemplate(error.to_string())
 }

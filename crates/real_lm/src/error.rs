@@ -55,11 +55,11 @@ impl Error {
         |source| Self::Io { path: path.to_owned(), source }
     }
 
-    pub(crate) fn malformed(path: &Path, what: impl ToString) -> Self {
-        Self::Malformed { path: path.to_owned(), what: what.to_string() }
+    pub(crate) fn malformed(path: &Path, what: impl Into<String>) -> Self {
+        Self::Malformed { path: path.to_owned(), what: what.into() }
     }
 
-    pub(crate) fn unsupported(path: &Path, what: impl ToString) -> Self {
-        Self::Unsupported { path: path.to_owned(), what: what.to_string() }
+    pub(crate) fn unsupported(path: &Path, what: impl Into<String>) -> Self {
+        Self::Unsupported { path: path.to_owned(), what: what.into() }
     }
 }

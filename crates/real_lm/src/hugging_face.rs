@@ -14,7 +14,7 @@ use crate::Error;
 /// A JSON file.
 pub(crate) fn read_json(path: &Path) -> Result<Value, Error> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    serde_json::from_str(&text).map_err(|error| Error::malformed(path, error))
+    serde_json::from_str(&text).map_err(|error| Error::malformed(path, error.to_string()))
 }
 
 /// A JSON file that may be absent.

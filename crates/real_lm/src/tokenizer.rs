@@ -113,7 +113,7 @@ impl Tokenizer {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
         let config = hugging_face::read_optional_json(&path.with_file_name("tokenizer_config.json"))?;
         let special = SpecialTokens::from_config(&config.unwrap_or_default());
-        Self::from_json(&text, special).map_err(|error| Error::malformed(path, error))
+        Self::from_json(&text, special).map_err(|error| Error::malformed(path, error.to_string()))
     }
 
     /// From the text of a `tokenizer.json`.
@@ -219,7 +219,7 @@ impl fmt::Debug for Tokenizer {
         f.debug_struct("Tokenizer")
             .field("vocab_size", &self.vocab_size())
             .field("special", &self.special)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -343,6 +343,7 @@ fn require_byte_level(inner: &tokenizers::Tokenizer) -> Result<(), Error> {
     Err(Error::Tokenizer("only byte-level byte-pair tokenizers are supported".to_owned()))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the argument of map_err")]
 fn failed(error: tokenizers::Error) -> Error {
     Error::Tokenizer(error.to_string())
 }

@@ -139,13 +139,17 @@ fn five_bits(high: &[u8], quants: &[u8], out: &mut [f32; 32]) {
 fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
     let d = scale(block, 0);
     five_bits(&block[2..6], &block[6..], out);
-    out.iter_mut().for_each(|x| *x = d * (*x - 16.0));
+    for x in out {
+        *x = d * (*x - 16.0);
+    }
 }
 
 fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
     let (d, m) = (scale(block, 0), scale(block, 2));
     five_bits(&block[4..8], &block[8..], out);
-    out.iter_mut().for_each(|x| *x = d * *x + m);
+    for x in out {
+        *x = d * *x + m;
+    }
 }
 
 fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {

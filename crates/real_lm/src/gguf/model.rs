@@ -78,6 +78,7 @@ impl Gguf {
     }
 
     /// Refuses rotary embeddings other than the plain ones over whole heads.
+    #[expect(clippy::float_cmp, reason = "only a factor of exactly 1 has no effect")]
     fn check_rope(&self, architecture: &str, head_dim: usize) -> Result<(), Error> {
         let unsupported = |what: &str| Err(Error::unsupported(&self.path, what));
         if self

@@ -43,7 +43,7 @@ impl Gguf {
         let merges = json!(self.required_strings("tokenizer.ggml.merges")?);
         let json = tokenizer_json(&Value::Object(vocab), &merges, words, &added);
         Tokenizer::from_json(&json.to_string(), self.special_tokens(&tokens)?)
-            .map_err(|error| Error::malformed(&self.path, error))
+            .map_err(|error| Error::malformed(&self.path, error.to_string()))
     }
 
     /// The chat template, if there is one.

@@ -82,6 +82,7 @@ fn architecture(path: &Path, json: &Value) -> Result<Architecture, Error> {
     }
 }
 
+#[expect(clippy::float_cmp, reason = "only a factor of exactly 1 has no effect")]
 fn refuse_unsupported(path: &Path, json: &Value) -> Result<(), Error> {
     let is_true = |name: &str| json[name].as_bool() == Some(true);
     let scales_rope = |rope: &Value| {

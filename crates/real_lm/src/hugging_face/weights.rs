@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use half::bf16;
 use memmap2::Mmap;
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, View};
 
 use super::read_optional_json;
 use crate::gguf::{TensorType, dequantize};
@@ -58,8 +58,10 @@ pub(crate) fn save(path: &Path, model: &Model, kind: WeightType) -> Result<(), E
     });
     // The `transformers` library reads no file that does not name its format.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(tensors, Some(metadata), path)
-        .map_err(|error| Error::malformed(path, error))?;
+    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|error| match error {
+        SafeTensorError::IoError(source) => Error::Io { path: path.to_owned(), source },
+        other => Error::unsupported(path, other.to_string()),
+    })?;
     File::open(path).and_then(|file| file.sync_all()).map_err(Error::io(path))
 }
 
@@ -84,7 +86,8 @@ type Tensors<'a> = BTreeMap<String, (&'a Path, TensorView<'a>)>;
 fn tensors<'a>(files: &'a [PathBuf], maps: &'a [Mmap]) -> Result<Tensors<'a>, Error> {
     let mut all = BTreeMap::new();
     for (file, map) in files.iter().zip(maps) {
-        let shard = SafeTensors::deserialize(map).map_err(|error| Error::malformed(file, error))?;
+        let shard =
+            SafeTensors::deserialize(map).map_err(|error| Error::malformed(file, error.to_string()))?;
         all.extend(shard.tensors().into_iter().map(|(name, view)| (name, (file.as_path(), view))));
     }
     Ok(all)
