@@ -50,14 +50,22 @@ pub(crate) fn load(folder: &Path, config: ModelConfig) -> Result<Model, Error> {
     Ok(Model { config, layout, params })
 }
 
-/// Writes the weights of a model and waits until they are on the disk.
+/// Writes the weights of a model.
 pub(crate) fn save(path: &Path, model: &Model, kind: WeightType) -> Result<(), Error> {
     let tensors = model.layout.tensors(&model.config).into_iter().map(|(name, shape, range)| {
         let values = &model.params[range];
         (name, Weights { shape, values, kind })
     });
     // The `transformers` library reads no file that does not name its format.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    write(path, tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))
+}
+
+/// Writes a safetensors file and waits until it is on the disk.
+pub(crate) fn write<'a>(
+    path: &Path,
+    tensors: impl Iterator<Item = (String, Weights<'a>)>,
+    metadata: HashMap<String, String>,
+) -> Result<(), Error> {
     safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|error| match error {
         SafeTensorError::IoError(source) => Error::Io { path: path.to_owned(), source },
         other => Error::unsupported(path, other.to_string()),

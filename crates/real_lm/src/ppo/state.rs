@@ -1,12 +1,11 @@
 //! What a checkpoint needs beside the policy to go on to the bit: the critic and the moments of both optimisers.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
-use crate::hugging_face::weights::Weights;
+use crate::hugging_face::weights::{self, Weights};
 use crate::ppo::PpoTrainer;
 use crate::{Error, WeightType};
 
@@ -18,15 +17,13 @@ impl PpoTrainer {
     /// Writes the critic and the optimisers to a safetensors file. The policy is a checkpoint's business.
     pub fn save_state(&self, path: &Path) -> Result<(), Error> {
         let tensors = self.tensors().into_iter().map(|(name, values)| {
-            (name, Weights { shape: vec![values.len()], values, kind: WeightType::F32 })
+            (name.to_owned(), Weights { shape: vec![values.len()], values, kind: WeightType::F32 })
         });
         let metadata = HashMap::from([
             (POLICY_STEPS.to_owned(), self.optimizer.step.to_string()),
             (VALUE_STEPS.to_owned(), self.value_optimizer.step.to_string()),
         ]);
-        safetensors::serialize_to_file(tensors, Some(metadata), path)
-            .map_err(|error| Error::malformed(path, error))?;
-        File::open(path).and_then(|file| file.sync_all()).map_err(Error::io(path))
+        weights::write(path, tensors, metadata)
     }
 
     /// Reads what [`Self::save_state`] wrote. The trainer must have been made for a policy of the same shape.
