@@ -86,7 +86,7 @@ pub(crate) fn sum_of(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
         }
     }
     let tail: f32 = rest.iter().map(|&x| f(x)).sum();
-    partial.iter().sum::<f32>() + tail
+    fold(partial) + tail
 }
 
 /// Dot product.
@@ -100,7 +100,21 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     let tail: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    partial.iter().sum::<f32>() + tail
+    fold(partial) + tail
+}
+
+/// Sum of the partial sums, by halves.
+#[inline(always)]
+fn fold(mut partial: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        let (low, high) = partial.split_at_mut(half);
+        for (a, b) in low.iter_mut().zip(high) {
+            *a += *b;
+        }
+        half /= 2;
+    }
+    partial[0]
 }
 
 /// Largest element; minus infinity for an empty row.

@@ -1,7 +1,9 @@
 //! What several tests need: losses on packed batches, and comparisons that say where they fail.
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use real_lm::head::{self, Rows, TokenGradient};
-use real_lm::{Keep, Layout, Model, ModelConfig, Packed, Workspace, backward, forward};
+use real_lm::{Architecture, Keep, Layout, Model, ModelConfig, Packed, Workspace, backward, forward};
 
 /// Rows of a batch that have a next token, and these tokens.
 pub(crate) fn next_tokens(batch: &Packed) -> (Vec<usize>, Vec<u32>) {
@@ -57,4 +59,47 @@ pub(crate) fn assert_close(ours: &[f32], theirs: &[f32], tolerance: f32, what: &
         let error = (x - y).abs() / largest;
         assert!(error <= tolerance, "{what}[{i}]: {x} is not {y}; error {error:e} of the largest");
     }
+}
+
+/// A small Qwen2 with grouped heads and an untied head.
+pub(crate) fn random_model(seed: u64) -> Model {
+    let config = ModelConfig {
+        architecture: Architecture::Qwen2,
+        vocab_size: 31,
+        hidden_size: 24,
+        intermediate_size: 40,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 6,
+        max_position_embeddings: 256,
+        rms_norm_eps: 1e-6,
+        rope_theta: 1e4,
+        tie_word_embeddings: false,
+    };
+    model_of(config, seed)
+}
+
+/// A model whose products are large enough for several threads.
+pub(crate) fn wide_model() -> Model {
+    let config = ModelConfig {
+        vocab_size: 500,
+        hidden_size: 192,
+        intermediate_size: 320,
+        num_attention_heads: 6,
+        head_dim: 32,
+        ..random_model(0).config
+    };
+    model_of(config, 0)
+}
+
+/// A model of this shape with weights much larger than at the start of training, so that nothing is nearly linear.
+pub(crate) fn model_of(config: ModelConfig, seed: u64) -> Model {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut model = Model::random(config, &mut rng);
+    for value in &mut model.params {
+        let is_norm = *value > 0.5;
+        *value = if is_norm { *value } else { 6.0 * *value } + 0.1 * (rng.random::<f32>() - 0.5);
+    }
+    model
 }
