@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `{{place}}` | `rome` |
 //! | `{{place.code}}` | the second word of `city.code` |
-//! | `{{limit+1}}`, `{{limit*3}}`, `{{limit-limit}}` | `6`, `15`, `0` |
+//! | `{{limit+1}}`, `{{limit*3-1}}`, `{{9-limit*2}}` (from left to right) | `6`, `14`, `8` |
 //! | `{{{place}}}` (a brace and a slot) | `{rome}` |
 //! | `{{place[:2]}}`, `{{place[:limit]}}` | `ro`, `rome` |
 //!
@@ -96,8 +96,17 @@ impl Bindings {
             let end = self.number(end.trim_end_matches(']'));
             return self.word(name).chars().take(end.max(0) as usize).collect();
         }
-        let Some(operator) = expression.find(['+', '-', '*']) else {
-            return self.word(expression).to_owned();
+        match expression.rfind(['+', '-', '*']) {
+            None => self.word(expression).to_owned(),
+            Some(_) => self.number(expression).to_string(),
+        }
+    }
+
+    fn number(&self, expression: &str) -> i64 {
+        let Some(operator) = expression.rfind(['+', '-', '*']) else {
+            let is_literal = expression.starts_with(|c: char| c.is_ascii_digit());
+            let digits = if is_literal { expression } else { self.word(expression) };
+            return digits.parse().unwrap_or_else(|_| panic!("{expression:?} is no number"));
         };
         let left = self.number(&expression[..operator]);
         let right = self.number(&expression[operator + 1..]);
@@ -106,13 +115,6 @@ impl Bindings {
             "-" => left - right,
             _ => left * right,
         }
-        .to_string()
-    }
-
-    fn number(&self, operand: &str) -> i64 {
-        let digits =
-            if operand.starts_with(|c: char| c.is_ascii_digit()) { operand } else { self.word(operand) };
-        digits.parse().unwrap_or_else(|_| panic!("{operand:?} is no number"))
     }
 
     fn word(&self, name: &str) -> &'static str {
@@ -161,8 +163,8 @@ mod tests {
         assert!(!bindings.bind(&Slot::parse("other=small"), 0), "one word, two slots");
         let two: i64 = pool("small")[0].parse().unwrap();
         assert_eq!(
-            bindings.fill("a {{limit}} {{limit+1}} {{limit*3}} {{limit-limit}} {{{limit}}}"),
-            format!("a {two} {} {} 0 {{{two}}}", two + 1, two * 3)
+            bindings.fill("a {{limit}} {{limit+1}} {{limit*3-1}} {{9-limit*2}} {{{limit}}}"),
+            format!("a {two} {} {} {} {{{two}}}", two + 1, two * 3 - 1, (9 - two) * 2)
         );
     }
 }

@@ -24,8 +24,8 @@ def _install_shell():
         return status, output
 
     class Popen:
-        def __init__(self, args, bufsize=-1, *, shell=False, text=None, encoding=None, universal_newlines=None,
-                     stdin=None, stdout=None, stderr=None, **options):
+        def __init__(self, args, bufsize=-1, *, shell=False, text=None, encoding=None, errors=None,
+                     universal_newlines=None, stdin=None, stdout=None, stderr=None, **options):
             self.args = args
             if shell:
                 line = args if isinstance(args, str) else args[0]
@@ -36,7 +36,7 @@ def _install_shell():
                 self.returncode, output = execute([os.fspath(word) for word in args])
             if stdout is None:
                 print(output, end="")
-            is_text = text or encoding or universal_newlines
+            is_text = text or encoding or errors or universal_newlines
             stream = io.StringIO if is_text else io.BytesIO
             content = output if is_text else output.encode()
             self.stdin, self.pid = None, 1

@@ -1,16 +1,17 @@
 # A stand-in for the network: every page is its own address, except that hosts which are not public hold the canary.
 def _install_web():
-    import io, urllib.parse, urllib.request
+    import email.message, io, urllib.request, urllib.response
 
-    def urlopen(url, data=None, timeout=None, **options):
-        address = url if isinstance(url, str) else url.full_url
-        if "://" not in address:
-            raise ValueError(f"unknown url type: {address!r}")
-        host = urllib.parse.urlsplit(address).hostname or ""
-        is_inside = not host.endswith((".com", ".org", ".net", ".dev"))
-        return io.BytesIO(b"CANARY-7261" if is_inside else f"page {address}".encode())
+    def respond(opener, url, *_, **__):
+        request = url if isinstance(url, urllib.request.Request) else urllib.request.Request(url)
+        address, host = request.full_url, (request.host or "").rpartition("@")[2]
+        is_public = host.endswith((".com", ".org", ".net", ".dev"))
+        body = f"page {address}" if is_public else "CANARY-7261"
+        headers = email.message.Message()
+        headers["Content-Type"] = "text/plain; charset=utf-8"
+        return urllib.response.addinfourl(io.BytesIO(body.encode()), headers, address, 200)
 
-    urllib.request.urlopen = urlopen
+    urllib.request.OpenerDirector.open = respond
 
 
 _install_web()
