@@ -43,11 +43,13 @@ pub enum Profile {
 }
 
 /// What to do where a protection is not to be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Strictness {
     /// Refuse to start.
     Strict,
-    /// Go on without it, and say so in [`Protection`].
+    /// Do not try these, and refuse to start if any other is missing.
+    Without(Vec<Layer>),
+    /// Go on without whatever is missing, and say so in [`Protection`].
     Degrade,
 }
 

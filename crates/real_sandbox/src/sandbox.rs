@@ -58,13 +58,13 @@ pub enum Error {
 impl Sandbox {
     /// Starts the workers and waits until they are warm.
     pub fn start(config: Config) -> Result<Self, Error> {
-        let launch = Launch {
+        let mut launch = Launch {
             python: resolve(&config.python)?,
             profile: config.profile,
             site_packages: config.site_packages,
             layers: Layer::ALL.to_vec(),
         };
-        let (launch, first, missing) = start_first(launch, config.strictness)?;
+        let (first, missing) = start_first(&mut launch, &config.strictness)?;
         let facts = first.facts().clone();
         let mut workers = vec![Some(first)];
         workers.extend(start_more(&launch, config.workers.get() - 1)?.into_iter().map(Some));
@@ -148,16 +148,19 @@ impl Drop for Place<'_> {
     }
 }
 
+type Missing = Vec<(Layer, String)>;
+
 /// Finds out, layer by layer, what this machine offers.
-fn start_first(
-    mut launch: Launch,
-    strictness: Strictness,
-) -> Result<(Launch, Worker, Vec<(Layer, String)>), Error> {
+fn start_first(launch: &mut Launch, strictness: &Strictness) -> Result<(Worker, Missing), Error> {
     let mut missing = Vec::new();
+    if let Strictness::Without(layers) = strictness {
+        launch.layers.retain(|wanted| !layers.contains(wanted));
+        missing.extend(layers.iter().map(|&layer| (layer, "not wanted by the configuration".to_owned())));
+    }
     loop {
-        match Worker::start(&launch) {
-            Ok(worker) => return Ok((launch, worker, missing)),
-            Err(NoStart::Missing(layer, reason)) if strictness == Strictness::Degrade => {
+        match Worker::start(launch) {
+            Ok(worker) => return Ok((worker, missing)),
+            Err(NoStart::Missing(layer, reason)) if *strictness == Strictness::Degrade => {
                 tracing::warn!(%layer, reason, "a protection is missing");
                 launch.layers.retain(|&wanted| wanted != layer);
                 missing.push((layer, reason));

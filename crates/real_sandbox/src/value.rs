@@ -102,13 +102,13 @@ fn dict_to_json(entries: &[(Value, Value)]) -> Json {
             _ => None,
         })
         .collect();
-    match plain {
-        Some(object) => Json::Object(object),
-        None => {
+    plain.map_or_else(
+        || {
             let pair = |(key, value): &(Value, Value)| Json::Array(vec![to_json(key), to_json(value)]);
             tagged("$dict", Json::Array(entries.iter().map(pair).collect()))
-        }
-    }
+        },
+        Json::Object,
+    )
 }
 
 fn from_json(json: Json) -> Result<Value, String> {

@@ -37,7 +37,7 @@ const RUNNER: &str = concat!(
 );
 
 /// How long a fresh interpreter may take to import its profile on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// How long a worker may take to kill a job and say so.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a worker may take to end once its socket is closed.
@@ -285,8 +285,7 @@ fn spawn(launch: &Launch, control: OwnedFd) -> io::Result<Child> {
 
 fn configuration(launch: &Launch, folder: Option<&std::path::Path>) -> serde_json::Value {
     let private = launch.layers.contains(&Layer::Namespaces);
-    let filter = seccomp::filter(if private { Processes::Private } else { Processes::Shared });
-    let hexadecimal: String = filter.iter().map(|byte| format!("{byte:02x}")).collect();
+    let processes = if private { Processes::Private } else { Processes::Shared };
     let required: &[&str] = match launch.profile {
         Profile::Plain => &[],
         Profile::Numpy => &["numpy", "numpy.random"],
@@ -298,7 +297,8 @@ fn configuration(launch: &Launch, folder: Option<&std::path::Path>) -> serde_jso
         "modules": modules,
         "required": required,
         "box": folder,
-        "filter": hexadecimal,
+        "worker_filter": hexadecimal(&seccomp::worker_filter()),
+        "job_filter": hexadecimal(&seccomp::job_filter(processes)),
         "syscalls": {
             "pivot_root": libc::SYS_pivot_root,
             "mount_setattr": libc::SYS_mount_setattr,
@@ -310,17 +310,22 @@ fn configuration(launch: &Launch, folder: Option<&std::path::Path>) -> serde_jso
     })
 }
 
-/// What programs import.
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).expect("a nibble is a digit");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// What programs import. Heavy modules that few of them want (`asyncio`, `ssl`, `unittest.mock`) are left to those: every
+/// megabyte of the worker makes each fork slower.
 #[rustfmt::skip]
 const MODULES: &[&str] = &[
-    "abc", "argparse", "array", "ast", "asyncio", "atexit", "base64", "bisect", "calendar", "cmath", "codecs", "collections",
-    "concurrent.futures", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "email.utils", "enum", "fnmatch",
-    "fractions", "functools", "glob", "hashlib", "heapq", "hmac", "html", "html.parser", "http.client", "importlib.util", "inspect",
-    "io", "ipaddress", "itertools", "json", "linecache", "logging", "math", "mimetypes", "numbers", "operator", "os.path", "pathlib",
-    "pickle", "platform", "pprint", "queue", "random", "re", "secrets", "shlex", "shutil", "signal", "socket", "sqlite3", "ssl",
-    "statistics", "string", "subprocess", "tempfile", "textwrap", "threading", "time", "traceback", "typing", "unicodedata",
-    "unittest.mock", "urllib.parse", "urllib.request", "uuid", "warnings", "weakref", "xml.etree.ElementTree", "zipfile", "zlib",
-    "zoneinfo",
+    "abc", "argparse", "array", "ast", "atexit", "base64", "bisect", "calendar", "cmath", "codecs", "collections", "configparser",
+    "contextlib",
+    "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fnmatch", "fractions", "functools", "glob", "hashlib",
+    "heapq", "hmac", "html.parser", "importlib.util", "inspect", "io", "ipaddress", "itertools", "json", "linecache", "logging", "math",
+    "numbers", "operator", "os.path", "pathlib", "pickle", "pprint", "queue", "random", "re", "secrets", "shlex", "shutil", "signal",
+    "socket", "sqlite3", "statistics", "string", "subprocess", "tempfile", "textwrap", "threading", "time", "traceback", "typing",
+    "unicodedata", "urllib.parse", "uuid", "warnings", "weakref", "xml.etree.ElementTree", "xml.sax.saxutils", "zlib",
 ];
 
 /// Room in the working folder: what the program may add, and what we put there.
@@ -400,7 +405,7 @@ struct Stream {
 impl Stream {
     /// Reads what is there. False: it was more than the limit.
     fn drain(&mut self) -> bool {
-        let mut buffer = [0; 1 << 16];
+        let mut buffer = [0; 1 << 14];
         let mut within = true;
         while let Some(reader) = &mut self.reader {
             match reader.read(&mut buffer) {

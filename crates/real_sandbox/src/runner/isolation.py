@@ -52,28 +52,28 @@ def build_walls(config):
     readable = readable_paths(config)
     if os.geteuid() == 0:
         if "namespaces" in layers:
-            layer("namespaces", lambda: call(libc.unshare, NEW_NAMESPACES))
-            layer("namespaces", lambda: build_root(config, readable))
+            layer("namespaces", call, libc.unshare, NEW_NAMESPACES)
+            layer("namespaces", build_root, config, readable)
         if "user" in layers:
             if config["box"]:
                 os.chown(config["box"], NOBODY, NOBODY)
-            layer("user", lambda: become_nobody(readable))
+            layer("user", become_nobody, readable)
         if "user_namespace" in layers:
-            layer("user_namespace", lambda: enter_user_namespace(host_proc, NEW_MOUNT))
+            layer("user_namespace", enter_user_namespace, host_proc, NEW_MOUNT)
     else:
         if "user_namespace" in layers:
             more = NEW_NAMESPACES if "namespaces" in layers else NEW_MOUNT
-            layer("user_namespace", lambda: enter_user_namespace(host_proc, more))
+            layer("user_namespace", enter_user_namespace, host_proc, more)
         elif "namespaces" in layers:
-            layer("namespaces", lambda: call(libc.unshare, NEW_NAMESPACES))
+            layer("namespaces", call, libc.unshare, NEW_NAMESPACES)
         if "namespaces" in layers:
-            layer("namespaces", lambda: build_root(config, readable))
+            layer("namespaces", build_root, config, readable)
     return host_proc, readable
 
 
-def layer(name, build):
+def layer(name, build, *arguments):
     try:
-        build()
+        return build(*arguments)
     except OSError as error:
         raise MissingLayer(name, str(error)) from error
 
@@ -129,7 +129,10 @@ def build_root(config, readable):
     read_only = struct.pack("QQQQ", MS_RDONLY | MS_NOSUID, 0, 0, 0)
     system_call(config["syscalls"]["mount_setattr"], AT_FDCWD, b"/", AT_RECURSIVE, read_only, len(read_only))
     # The worker mounts its own box over this one where it may: see `Box`.
-    mount("tmpfs", BOX, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0777,size=64m,nr_inodes=4096")
+    nobody = os.geteuid() == 0 and "user" in config["layers"]
+    owner = (NOBODY, NOBODY) if nobody else (os.geteuid(), os.getegid())
+    options = "mode=0700,size=64m,nr_inodes=4096,uid=%d,gid=%d" % owner
+    mount("tmpfs", BOX, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
 
 
 def bind(source, target):
