@@ -43,10 +43,17 @@ pub enum WeightType {
 }
 
 impl WeightType {
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
             Self::Bf16 => "bfloat16",
+        }
+    }
+
+    pub(crate) fn safetensors_name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::Bf16 => "BF16",
         }
     }
 

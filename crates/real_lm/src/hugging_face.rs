@@ -25,15 +25,18 @@ pub(crate) fn read_optional_json(path: &Path) -> Result<Option<Value>, Error> {
     }
 }
 
-/// The folder of a hub model, as `organisation/name`, in the cache.
+/// The folder of a hub model, as `organisation/name`, in the local cache.
 pub(crate) fn cached_snapshot(name: &str) -> Result<PathBuf, Error> {
     let cache = cache_folder();
+    snapshot_in(&cache, name).ok_or_else(|| Error::NotFound { name: name.to_owned(), cache })
+}
+
+/// `models--organisation--name/snapshots/COMMIT`, for the commit that `refs/main` names.
+fn snapshot_in(cache: &Path, name: &str) -> Option<PathBuf> {
     let model = cache.join(format!("models--{}", name.replace('/', "--")));
-    let main = std::fs::read_to_string(model.join("refs/main")).ok();
-    let snapshot = main.map(|commit| model.join("snapshots").join(commit.trim()));
-    snapshot
-        .filter(|folder| folder.join("config.json").is_file())
-        .ok_or_else(|| Error::NotFound { name: name.to_owned(), cache })
+    let commit = std::fs::read_to_string(model.join("refs/main")).ok()?;
+    let snapshot = model.join("snapshots").join(commit.trim());
+    snapshot.join("config.json").is_file().then_some(snapshot)
 }
 
 /// Where the hub's own tools keep models.
@@ -43,4 +46,23 @@ fn cache_folder() -> PathBuf {
     variable("HF_HUB_CACHE")
         .or_else(|| Some(variable("HF_HOME").or_else(|| Some(home()?.join("huggingface")))?.join("hub")))
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_in_the_cache() {
+        let cache = tempfile::tempdir().unwrap();
+        let model = cache.path().join("models--org--name");
+        let snapshot = model.join("snapshots/0123abcd");
+        assert_eq!(snapshot_in(cache.path(), "org/name"), None);
+        std::fs::create_dir_all(model.join("refs")).unwrap();
+        std::fs::create_dir_all(&snapshot).unwrap();
+        std::fs::write(model.join("refs/main"), "0123abcd\n").unwrap();
+        assert_eq!(snapshot_in(cache.path(), "org/name"), None, "a download that did not finish");
+        std::fs::write(snapshot.join("config.json"), "{}").unwrap();
+        assert_eq!(snapshot_in(cache.path(), "org/name"), Some(snapshot));
+    }
 }

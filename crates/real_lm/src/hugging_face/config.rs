@@ -55,7 +55,7 @@ pub(crate) fn to_json(config: &ModelConfig, weights: WeightType, eos_token_ids: 
         "rms_norm_eps": shortest(config.rms_norm_eps),
         "rope_theta": shortest(config.rope_theta),
         "tie_word_embeddings": config.tie_word_embeddings,
-        "torch_dtype": weights.name(),
+        "torch_dtype": weights.torch_name(),
         "eos_token_id": eos_token_ids.first(),
     })
 }

@@ -1,14 +1,15 @@
 //! `model.safetensors`, whole or in shards.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::path::{Path, PathBuf};
 
 use half::bf16;
 use memmap2::Mmap;
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, View};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::json;
 
 use super::read_optional_json;
 use crate::gguf::{TensorType, dequantize};
@@ -60,17 +61,33 @@ pub(crate) fn save(path: &Path, model: &Model, kind: WeightType) -> Result<(), E
     write(path, tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))
 }
 
-/// Writes a safetensors file and waits until it is on the disk.
+/// Writes a safetensors file and waits until it is on the disk: the length of the header, the header as JSON, the values.
 pub(crate) fn write<'a>(
     path: &Path,
     tensors: impl Iterator<Item = (String, Weights<'a>)>,
     metadata: HashMap<String, String>,
 ) -> Result<(), Error> {
-    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|error| match error {
-        SafeTensorError::IoError(source) => Error::Io { path: path.to_owned(), source },
-        other => Error::unsupported(path, other.to_string()),
-    })?;
-    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io(path))
+    let tensors: Vec<_> = tensors.collect();
+    let mut header = json!({ "__metadata__": metadata });
+    let mut end = 0;
+    for (name, weights) in &tensors {
+        let start = end;
+        end += weights.values.len() * weights.kind.bytes();
+        let dtype = weights.kind.safetensors_name();
+        header[name] = json!({ "dtype": dtype, "shape": weights.shape, "data_offsets": [start, end] });
+    }
+    let mut header = header.to_string();
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    let write = || {
+        let mut file = BufWriter::with_capacity(CHUNK, File::create(path)?);
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(header.as_bytes())?;
+        for (_, weights) in &tensors {
+            weights.write(&mut file)?;
+        }
+        file.into_inner().map_err(IntoInnerError::into_error)?.sync_all()
+    };
+    write().map_err(Error::io(path))
 }
 
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -119,28 +136,13 @@ pub(crate) struct Weights<'a> {
     pub(crate) kind: WeightType,
 }
 
-impl View for Weights<'_> {
-    fn dtype(&self) -> Dtype {
+impl Weights<'_> {
+    fn write(&self, file: &mut impl Write) -> io::Result<()> {
         match self.kind {
-            WeightType::F32 => Dtype::F32,
-            WeightType::Bf16 => Dtype::BF16,
-        }
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        match self.kind {
-            WeightType::F32 => self.values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            WeightType::F32 => self.values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes())),
             WeightType::Bf16 => {
-                self.values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect()
+                self.values.iter().try_for_each(|&value| file.write_all(&bf16::from_f32(value).to_le_bytes()))
             }
         }
-    }
-
-    fn data_len(&self) -> usize {
-        self.values.len() * self.kind.bytes()
     }
 }
