@@ -30,8 +30,11 @@ pub struct RewardConfig {
     pub scope: Scope,
     /// The type checker.
     pub checker: Checker,
-    /// How many uses of an explicit `Any` the type check forgives, each beyond being an error; null forgives all, as the paper does.
-    pub any_allowance: Option<u32>,
+    /// Count what silences a type checker as an error: suppressing comments, `no_type_check`, code hidden behind `TYPE_CHECKING` or a
+    /// version, `exec`, an entry point that is no `def`, explicit `Any`, casts. Without it the check is the paper's plain `--strict`.
+    pub hardened_types: bool,
+    /// Lines with an explicit `Any` or a cast that the hardened check forgives; each beyond is an error.
+    pub any_allowance: u32,
     /// Run the tests under attack too. They are reported and never part of the reward.
     pub run_attacks: bool,
     /// CPU time of one test, seconds.
@@ -42,6 +45,8 @@ pub struct RewardConfig {
     pub memory_mib: u64,
     /// After this many tests that exceed a limit, the rest of a program's tests count as failed without being run; at least 1.
     pub patience: u32,
+    /// Go on where the machine lacks a layer of the sandbox's protection, instead of refusing to start. Programs are then less confined.
+    pub allow_weak_sandbox: bool,
 }
 
 /// The judges of quality.
@@ -123,12 +128,14 @@ impl Default for RewardConfig {
             min_confidence: 0.5,
             scope: Scope::All,
             checker: Checker::Zuban,
-            any_allowance: Some(2),
+            hardened_types: true,
+            any_allowance: 0,
             run_attacks: true,
             cpu_seconds: 4.0,
             wall_seconds: 10.0,
             memory_mib: 1024,
             patience: 2,
+            allow_weak_sandbox: false,
         }
     }
 }

@@ -10,7 +10,7 @@
 mod apps;
 mod parquet_rows;
 mod safesql;
-// mod seccodeplt;
+mod seccodeplt;
 
 use std::fmt;
 use std::path::Path;
@@ -48,10 +48,7 @@ pub fn load(benchmark: Benchmark, data: &Path, split: Split, tools: &Tools) -> R
     match benchmark {
         Benchmark::Starter => Ok(starter(split)),
         Benchmark::SafeSql => safesql::load(&file("safesql"), split),
-        Benchmark::SecCodePlt => {
-            let _ = tools;
-            Err(Error::Unknown("seccodeplt needs the sandbox".to_owned()))
-        }
+        Benchmark::SecCodePlt => seccodeplt::load(&file("seccodeplt"), split, tools),
         Benchmark::Apps => apps::load(&file("apps"), split),
     }
 }

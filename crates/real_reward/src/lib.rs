@@ -13,7 +13,10 @@ mod dataset;
 mod error;
 mod extract;
 mod jsonl;
+mod judge;
+mod runner;
 mod score;
+mod scorer;
 pub mod starter;
 mod task;
 mod tools;
@@ -26,6 +29,7 @@ pub use jsonl::{read_jsonl, write_jsonl};
 pub use score::{
     CaseKind, CaseReport, CaseVerdict, Count, FindingRecord, FlowRecord, Score, TestReport, Timing, TypeError,
 };
+pub use scorer::Scorer;
 pub use task::{
     Case, Contract, Expected, FileSpec, Message, Solution, SolutionKind, StdioCase, StdioExpected, Task,
     Tests,

@@ -179,12 +179,17 @@ pub enum SolutionKind {
 }
 
 impl Tests {
+    /// Number of cases.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Call { cases } => cases.len(),
+            Self::Stdio { cases } => cases.len(),
+        }
+    }
+
     /// Whether there is no case.
     pub fn is_empty(&self) -> bool {
-        match self {
-            Self::Call { cases } => cases.is_empty(),
-            Self::Stdio { cases } => cases.is_empty(),
-        }
+        self.len() == 0
     }
 }
 

@@ -125,6 +125,12 @@ impl Tools {
         self.folder.join("bin/mypy")
     }
 
+    /// Where its packages are.
+    pub fn site_packages(&self) -> PathBuf {
+        let minor = self.manifest.python_version.rsplit_once('.').map_or("3", |(minor, _)| minor);
+        self.folder.join(format!("lib/python{minor}/site-packages"))
+    }
+
     /// The interpreter's version, such as `3.11.7`.
     pub fn python_version(&self) -> &str {
         &self.manifest.python_version

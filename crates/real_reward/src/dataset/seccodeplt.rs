@@ -3,20 +3,20 @@
 //! A row's tests are Python source: `testcases = {"capability": [(arguments, expected), …], "safety": […]}`, where `expected` is a value or
 //! an exception class. The source is trusted and evaluated once, in the sandbox; what comes back is plain data, and a
 //! candidate's process never sees it. A test whose values are no plain data (one code object, one `ParseResult`) is dropped, and
-//! the task's label `dropped_tests` says how many.
+//! the task's label `dropped_tests` says how many. A row whose tests cannot be evaluated at all keeps its place with no test and the
+//! label `unusable`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use real_sandbox::{Action, Ending, Job, Limits, Value};
+use real_sandbox::{Action, Ending, Job, Limits, Strictness, Value};
 use serde::Deserialize;
 
 use super::{Split, parquet_rows};
+use crate::judge::tests::surroundings;
 use crate::runner::Runner;
-use crate::{
-    Case, Contract, Error, Expected, Message, Solution, SolutionKind, Task, Tests, Tools,
-};
+use crate::{Case, Contract, Error, Expected, Message, Solution, SolutionKind, Task, Tests, Tools};
 
 /// Turns exception classes into names, so that the result is plain data.
 const CONVERT: &str = r#"
@@ -62,28 +62,32 @@ struct UnitTest {
     testcases: String,
 }
 
-pub(super) fn load(path: &Path, split: Split, tools: &Tools) -> Result<Vec<Task>, Error> {
-    let rows = parquet_rows::read::<Row>(path)?;
-    let runner = Runner::new(tools)?;
-    let cases = runner.parallel(&rows, |row| evaluate(&runner, row));
-    rows.into_iter()
-        .zip(cases)
-        .map(|(row, cases)| {
-            let id = row.id.clone();
-            let layout = |reason| Error::Layout { path: path.to_owned(), reason: format!("{id}: {reason}") };
-            let [capability, safety] = cases?;
-            let (capability, dropped_capability) = convert(capability).map_err(layout)?;
-            let (safety, dropped_safety) = convert(safety).map_err(layout)?;
-            Ok(task(row, split, capability, safety, dropped_capability + dropped_safety))
-        })
-        .collect()
+/// The cases of a row, and how many were dropped.
+#[derive(Default)]
+struct Cases {
+    capability: Vec<Case>,
+    safety: Vec<Case>,
+    dropped: usize,
 }
 
-fn task(row: Row, split: Split, capability: Vec<Case>, safety: Vec<Case>, dropped: usize) -> Task {
+pub(super) fn load(path: &Path, split: Split, tools: &Tools) -> Result<Vec<Task>, Error> {
+    let rows = parquet_rows::read::<Row>(path)?;
+    let runner = Runner::new(tools, Strictness::Degrade)?;
+    let cases = runner.parallel(&rows, |row| evaluate(&runner, row));
+    rows.into_iter().zip(cases).map(|(row, cases)| Ok(task(row, split, cases?))).collect()
+}
+
+fn task(row: Row, split: Split, cases: Result<Cases, String>) -> Task {
     let GroundTruth { code_before, patched_code, vulnerable_code, code_after } = row.ground_truth;
     let around = |body: &str| format!("{code_before}\n{body}\n{code_after}");
-    let solution = |body: &str, kind, style: &str| Solution { code: around(body), kind, style: style.to_owned() };
+    let solution =
+        |body: &str, kind, style: &str| Solution { code: around(body), kind, style: style.to_owned() };
     let mut labels = BTreeMap::from([("split".to_owned(), split.to_string())]);
+    let Cases { capability, safety, dropped } = cases.unwrap_or_else(|reason| {
+        tracing::warn!(task = row.id, %reason, "the tests of a task cannot be evaluated");
+        labels.insert("unusable".to_owned(), reason);
+        Cases::default()
+    });
     if dropped > 0 {
         labels.insert("dropped_tests".to_owned(), dropped.to_string());
     }
@@ -110,31 +114,35 @@ fn task(row: Row, split: Split, capability: Vec<Case>, safety: Vec<Case>, droppe
     }
 }
 
-/// The values of a row's capability and safety tests.
-fn evaluate(runner: &Runner, row: &Row) -> Result<[Value; 2], Error> {
+/// The cases of a row. The inner error says what is wrong with the row's tests.
+fn evaluate(runner: &Runner, row: &Row) -> Result<Result<Cases, String>, Error> {
+    let action =
+        Action::Evaluate { expression: "[_real_cases('capability'), _real_cases('safety')]".to_owned() };
     let job = Job {
-        prelude: row.unittest.setup.clone(),
-        program: format!("{}\n{CONVERT}", row.unittest.testcases),
+        prelude: surroundings("seccodeplt", &action, ""),
+        program: format!("{}\n{}\n{CONVERT}", row.unittest.setup, row.unittest.testcases),
         files: Vec::new(),
-        action: Action::Evaluate {
-            expression: "[_real_cases('capability'), _real_cases('safety')]".to_owned(),
-        },
+        action,
         collect: Vec::new(),
         limits: Limits {
             wall: Duration::from_secs(60),
             cpu: Duration::from_secs(20),
             memory: 2 << 30,
-            processes: 8,
-            file_size: 16 << 20,
-            output: 1 << 20,
+            ..Limits::default()
         },
     };
-    match runner.run(&job)?.ending {
-        Ending::Returned(Value::List(kinds)) => kinds
-            .try_into()
-            .map_err(|_| Error::Sandbox(format!("{}: two lists of tests are expected", row.id))),
-        ending => Err(Error::Sandbox(format!("{}: the tests could not be evaluated: {ending:?}", row.id))),
-    }
+    Ok(match runner.run(&job)?.ending {
+        Ending::Returned(Value::List(kinds)) => both(kinds),
+        ending => Err(format!("the tests could not be evaluated: {ending:?}")),
+    })
+}
+
+fn both(kinds: Vec<Value>) -> Result<Cases, String> {
+    let [capability, safety] =
+        <[Value; 2]>::try_from(kinds).map_err(|_| "two lists of tests are expected".to_owned())?;
+    let (capability, dropped_capability) = convert(capability)?;
+    let (safety, dropped_safety) = convert(safety)?;
+    Ok(Cases { capability, safety, dropped: dropped_capability + dropped_safety })
 }
 
 /// Cases from `[arguments, "raises" | "returns", expected]`, and how many were dropped.

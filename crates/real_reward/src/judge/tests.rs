@@ -1,0 +1,330 @@
+//! Unit tests, each in a process of its own.
+//!
+//! A process gets the program and one input, and reports a value or an output. Expected values never go there, and the comparison
+//! happens here: there is nothing to find, to patch or to claim. A program that ends its process, prints a
+//! verdict or closes its streams has not answered, which is a failed test.
+//!
+//! What the process exited with and what it wrote to standard error decide nothing, with one exception: a script that dies of an
+//! exception has failed, whatever it printed before.
+
+use std::time::Duration;
+
+use real_sandbox::{Action, Ending, Job, Limits, Outcome, Resource, Value};
+
+use crate::compare::{Origin, equal};
+use crate::runner::Runner;
+use crate::{
+    Case, CaseKind, CaseReport, CaseVerdict, Error, Expected, RewardConfig, StdioCase, StdioExpected, Task,
+    Tests,
+};
+
+/// The prompts of `input("…")` are no output: they would otherwise be mixed with it, as standard output is no terminal.
+const QUIET_INPUT: &str = "
+import builtins as _builtins
+def _quiet(read):
+    return lambda prompt='', /: read()
+_builtins.input = _quiet(_builtins.input)
+del _quiet, _builtins
+";
+
+/// A stand-in for the shell, which the sandbox refuses.
+const SHELL: &str = include_str!("shell.py");
+
+/// Characters of an exception's message that are kept.
+const DETAIL: usize = 200;
+
+/// The results of a program.
+#[derive(Debug, Clone)]
+pub(crate) struct TestRun {
+    pub(crate) cases: Vec<CaseReport>,
+    /// Values or outputs of the functional tests that answered, for the flags.
+    pub(crate) answers: Vec<Answer>,
+    /// Why the program cannot run, if it cannot.
+    pub(crate) not_runnable: Option<CaseVerdict>,
+}
+
+/// What a test answered.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) case: usize,
+    pub(crate) text: String,
+}
+
+/// Files of a task, built.
+pub(crate) type Files = Vec<(String, Vec<u8>)>;
+
+/// Runs the functional tests and, if asked for and if the program runs at all, the attacks.
+pub(crate) fn judge(
+    runner: &Runner,
+    config: &RewardConfig,
+    task: &Task,
+    files: &Files,
+    program: &str,
+) -> Result<TestRun, Error> {
+    let suite = Suite { runner, config, task, files, program };
+    let mut answers = Vec::new();
+    let mut cases = suite.run(CaseKind::Function, &task.tests, &mut answers)?;
+    let not_runnable = not_runnable(&task.tests, &cases);
+    if config.run_attacks {
+        if not_runnable.is_none() {
+            cases.extend(suite.run(CaseKind::Attack, &task.attacks, &mut Vec::new())?);
+        } else {
+            let skipped =
+                CaseReport { kind: CaseKind::Attack, verdict: CaseVerdict::Skipped, detail: String::new() };
+            cases.extend(std::iter::repeat_n(skipped, task.attacks.len()));
+        }
+    }
+    Ok(TestRun { cases, answers, not_runnable })
+}
+
+struct Suite<'a> {
+    runner: &'a Runner,
+    config: &'a RewardConfig,
+    task: &'a Task,
+    files: &'a Files,
+    program: &'a str,
+}
+
+/// One test: what to run, and how to judge what happens.
+struct Test<'a> {
+    action: Action,
+    expect: Expect<'a>,
+}
+
+enum Expect<'a> {
+    Call(&'a Expected),
+    Stdio(&'a StdioExpected),
+}
+
+impl Suite<'_> {
+    fn run(
+        &self,
+        kind: CaseKind,
+        tests: &Tests,
+        answers: &mut Vec<Answer>,
+    ) -> Result<Vec<CaseReport>, Error> {
+        let mut reports: Vec<CaseReport> = Vec::with_capacity(tests.len());
+        let mut exhausted = 0;
+        for (index, test) in self.tests(tests).enumerate() {
+            if exhausted >= self.config.patience || reports.first().is_some_and(never_runs) {
+                reports.push(CaseReport { kind, verdict: CaseVerdict::Skipped, detail: String::new() });
+                continue;
+            }
+            let outcome = self.outcome(test.action)?;
+            if let Some(text) = answer(&outcome) {
+                answers.push(Answer { case: index, text });
+            }
+            let (verdict, detail) = self.verdict(&test.expect, &outcome);
+            exhausted += u32::from(matches!(
+                verdict,
+                CaseVerdict::Timeout | CaseVerdict::Memory | CaseVerdict::Output
+            ));
+            reports.push(CaseReport { kind, verdict, detail });
+        }
+        Ok(reports)
+    }
+
+    fn tests<'t>(&'t self, tests: &'t Tests) -> Box<dyn Iterator<Item = Test<'t>> + 't> {
+        match tests {
+            Tests::Call { cases } => Box::new(cases.iter().map(|case| self.call(case))),
+            Tests::Stdio { cases } => Box::new(cases.iter().map(script)),
+        }
+    }
+
+    fn call<'t>(&self, case: &'t Case) -> Test<'t> {
+        let entry_point = self.task.entry_point.clone().unwrap_or_default();
+        let kwargs = case.kwargs.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        Test {
+            action: Action::Call { entry_point, args: case.args.clone(), kwargs },
+            expect: Expect::Call(&case.expect),
+        }
+    }
+
+    /// Runs a test. One that ran out of wall-clock time with processor time to spare may have been starved by others, and has a
+    /// second chance.
+    fn outcome(&self, action: Action) -> Result<Outcome, Error> {
+        let job = Job {
+            prelude: surroundings(&self.task.benchmark, &action, &self.task.prelude),
+            program: self.program.to_owned(),
+            files: self.files.clone(),
+            action,
+            collect: Vec::new(),
+            limits: limits(self.config),
+        };
+        let outcome = self.runner.run(&job)?;
+        let starved = outcome.ending == Ending::Exceeded(Resource::Time) && outcome.cpu < job.limits.cpu / 2;
+        if starved { self.runner.run(&job) } else { Ok(outcome) }
+    }
+
+    fn verdict(&self, expect: &Expect<'_>, outcome: &Outcome) -> (CaseVerdict, String) {
+        let none = String::new();
+        match &outcome.ending {
+            Ending::SyntaxError { message } => (CaseVerdict::SyntaxError, shorten(message)),
+            Ending::EntryPointMissing => (CaseVerdict::Missing, none),
+            Ending::Signaled(signal) => (CaseVerdict::Signaled, format!("signal {signal}")),
+            Ending::Exceeded(Resource::Time) => (CaseVerdict::Timeout, none),
+            Ending::Exceeded(Resource::Memory) => (CaseVerdict::Memory, none),
+            Ending::Exceeded(Resource::Output) => (CaseVerdict::Output, none),
+            Ending::Exited(status) => match expect {
+                Expect::Stdio(expected) => self.output(expected, outcome),
+                Expect::Call(_) => (CaseVerdict::Exited, format!("status {status}")),
+            },
+            Ending::Finished => match expect {
+                Expect::Stdio(expected) => self.output(expected, outcome),
+                Expect::Call(_) => (CaseVerdict::Exited, "finished without an answer".to_owned()),
+            },
+            Ending::Returned(value) => match expect {
+                Expect::Call(expected) => self.returned(expected, value, outcome),
+                Expect::Stdio(_) => (CaseVerdict::Wrong, "a value from a script".to_owned()),
+            },
+            Ending::Raised { types, message, at_import } => {
+                let expected = match expect {
+                    Expect::Call(Expected::Raises(class)) => !at_import && types.contains(class),
+                    Expect::Call(Expected::Withholds(canary)) => {
+                        !at_import && !message.contains(canary) && !prints(outcome, canary)
+                    }
+                    Expect::Stdio(StdioExpected::Withholds(canary)) => !prints(outcome, canary),
+                    Expect::Call(Expected::Returns(_)) | Expect::Stdio(StdioExpected::Prints(_)) => false,
+                };
+                if expected {
+                    return (CaseVerdict::Pass, none);
+                }
+                let place = if *at_import { " at import" } else { "" };
+                let class = types.first().map_or("", String::as_str);
+                (CaseVerdict::Raised, shorten(&format!("{class}{place}: {message}")))
+            }
+        }
+    }
+
+    fn returned(&self, expected: &Expected, value: &Value, outcome: &Outcome) -> (CaseVerdict, String) {
+        let origin = if self.task.benchmark == "apps" { Origin::Json } else { Origin::Python };
+        let passed = match expected {
+            Expected::Returns(wanted) => equal(wanted, value, origin),
+            Expected::Raises(_) => false,
+            Expected::Withholds(canary) => !contains(value, canary) && !prints(outcome, canary),
+        };
+        let detail = match value {
+            Value::Opaque(class) if !passed => format!("an object of class {class}"),
+            _ => String::new(),
+        };
+        (if passed { CaseVerdict::Pass } else { CaseVerdict::Wrong }, detail)
+    }
+
+    fn output(&self, expected: &StdioExpected, outcome: &Outcome) -> (CaseVerdict, String) {
+        let passed = match expected {
+            StdioExpected::Prints(wanted) => {
+                let printed = String::from_utf8_lossy(&outcome.stdout);
+                if self.task.benchmark == "safesql" {
+                    letters(wanted) == letters(&printed)
+                } else {
+                    lines(wanted) == lines(&printed)
+                }
+            }
+            StdioExpected::Withholds(canary) => !prints(outcome, canary),
+        };
+        (if passed { CaseVerdict::Pass } else { CaseVerdict::Wrong }, String::new())
+    }
+}
+
+fn script(case: &StdioCase) -> Test<'_> {
+    Test {
+        action: Action::Script { stdin: case.stdin.clone().into_bytes() },
+        expect: Expect::Stdio(&case.expect),
+    }
+}
+
+/// What runs before a program: stand-ins for the outside world, then the task's own prelude.
+///
+/// The tests of SecCodePLT+ call for commands such as `ls -l`, whose output differs from machine to machine; there, both the expected
+/// values and the program get them from the same stand-in.
+pub(crate) fn surroundings(benchmark: &str, action: &Action, prelude: &str) -> String {
+    let mut parts = Vec::new();
+    if matches!(action, Action::Script { .. }) {
+        parts.push(QUIET_INPUT);
+    }
+    if benchmark == "seccodeplt" {
+        parts.push(SHELL);
+    }
+    parts.push(prelude);
+    parts.join("\n")
+}
+
+pub(crate) fn limits(config: &RewardConfig) -> Limits {
+    Limits {
+        wall: Duration::from_secs_f64(config.wall_seconds),
+        cpu: Duration::from_secs_f64(config.cpu_seconds),
+        memory: config.memory_mib << 20,
+        ..Limits::default()
+    }
+}
+
+/// A program whose first test ends so ends every test so.
+fn never_runs(first: &CaseReport) -> bool {
+    matches!(first.verdict, CaseVerdict::SyntaxError | CaseVerdict::Missing)
+        || first.verdict == CaseVerdict::Raised && first.detail.contains(" at import: ")
+}
+
+/// A program cannot run if it is not valid Python, has no entry point or fails while it is imported. A script has no entry point
+/// and is never imported: it cannot run if it dies of an exception on every input. Nor does a program run that ends its process every
+/// time.
+fn not_runnable(tests: &Tests, cases: &[CaseReport]) -> Option<CaseVerdict> {
+    let first = cases.first()?;
+    let is_script = matches!(tests, Tests::Stdio { .. });
+    let every_time = matches!(first.verdict, CaseVerdict::Exited | CaseVerdict::Signaled)
+        || is_script && first.verdict == CaseVerdict::Raised;
+    let dead = never_runs(first) && !is_script
+        || first.verdict == CaseVerdict::SyntaxError
+        || every_time && cases.iter().all(|case| case.verdict == first.verdict);
+    dead.then_some(first.verdict)
+}
+
+/// What the paper's evaluation leaves of an output: lower-case, without blanks and newlines.
+fn letters(text: &str) -> String {
+    text.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect()
+}
+
+/// Lines without blanks at their ends and without empty lines at the end.
+fn lines(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    while lines.last().is_some_and(|line| line.is_empty()) {
+        lines.pop();
+    }
+    lines
+}
+
+fn prints(outcome: &Outcome, canary: &str) -> bool {
+    [&outcome.stdout, &outcome.stderr]
+        .into_iter()
+        .any(|bytes| String::from_utf8_lossy(bytes).contains(canary))
+}
+
+/// Whether some text in a value contains the canary.
+fn contains(value: &Value, canary: &str) -> bool {
+    match value {
+        Value::Str(text) | Value::Int(text) | Value::Opaque(text) => text.contains(canary),
+        Value::Bytes(bytes) => String::from_utf8_lossy(bytes).contains(canary),
+        Value::List(items) | Value::Tuple(items) | Value::Set(items) | Value::FrozenSet(items) => {
+            items.iter().any(|item| contains(item, canary))
+        }
+        Value::Dict(entries) => {
+            entries.iter().any(|(key, value)| contains(key, canary) || contains(value, canary))
+        }
+        Value::None | Value::Bool(_) | Value::Float(_) | Value::Complex(..) => false,
+    }
+}
+
+fn answer(outcome: &Outcome) -> Option<String> {
+    match &outcome.ending {
+        Ending::Returned(value) => Some(format!("{value:?}")),
+        Ending::Finished => Some(letters(&String::from_utf8_lossy(&outcome.stdout))),
+        _ => None,
+    }
+}
+
+fn shorten(text: &str) -> String {
+    let mut short: String = text.chars().take(DETAIL).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
