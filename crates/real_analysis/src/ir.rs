@@ -93,6 +93,11 @@ impl Symbols {
         id
     }
 
+    /// The symbol of a name that occurs in the program.
+    pub(crate) fn lookup(&self, text: &str) -> Option<Symbol> {
+        self.ids.get(text).copied()
+    }
+
     pub(crate) fn text(&self, symbol: Symbol) -> &str {
         &self.texts[symbol.index()]
     }

@@ -2,12 +2,28 @@
 //!
 //! The pipeline is parse → IR → CFG → SSA → values, taint and guards → rules. A program that does not parse is data:
 //! [`Analysis::parsed`] is false, and what does parse is still judged. Nothing here does I/O or reads a clock.
+//!
+//! ```
+//! let program = "import os\nname = input()\nos.system('ping ' + name)\n";
+//! let analysis = real_analysis::analyze(program, &real_analysis::Options::default());
+//! assert_eq!(analysis.findings[0].rule, "command-injection");
+//! assert_eq!(analysis.findings[0].cwe, [78, 77]);
+//! assert_eq!(analysis.findings[0].span.line, 3);
+//! ```
 
 mod dominators;
+mod eval;
+mod facts;
 mod finding;
+mod grammar;
 mod ir;
+mod library;
 mod python;
+mod rules;
 mod ssa;
+mod text;
+mod threat;
+mod value;
 
 pub use finding::{Analysis, Finding, FlowStep, Span};
 pub use python::{Outline, OutlineItem, OutlineKind, outline};
@@ -43,10 +59,22 @@ pub fn analyze(source: &str, options: &Options) -> Analysis {
     let prelude = options.prelude.as_deref().map(python::parse);
     let module = python::lower(prelude.as_ref(), &program);
     debug_assert_eq!(ir::verify::module(&module), Ok(()));
-    Analysis {
-        parsed: program.valid(),
-        threat_model: options.threat_model.unwrap_or(ThreatModel::Library),
-        findings: Vec::new(),
-        budget_hit: module.truncated,
+    let threat_model = options.threat_model.unwrap_or_else(|| threat::choose(&module));
+    let mut engine = eval::Engine::new(&module, threat_model == ThreatModel::Library);
+    engine.run_all(options.entry_point.as_deref());
+    let lines = finding::Lines::new(source);
+    let mut findings: Vec<Finding> = engine.reports.iter().map(|report| finding(report, &lines)).collect();
+    findings.sort_by(|a, b| (a.span, a.rule).cmp(&(b.span, b.rule)));
+    Analysis { parsed: program.valid(), threat_model, findings, budget_hit: engine.budget_hit }
+}
+
+fn finding(report: &eval::Report, lines: &finding::Lines<'_>) -> Finding {
+    Finding {
+        rule: report.weakness.rule(),
+        cwe: report.weakness.cwe().to_vec(),
+        message: report.message.clone(),
+        confidence: report.confidence.clamp(0.0, 1.0),
+        span: lines.span(report.range),
+        flow: report.flow.iter().map(|step| eval::step(lines, step)).collect(),
     }
 }

@@ -1,0 +1,399 @@
+//! Abstract interpretation of the IR.
+//!
+//! A function is evaluated block by block in reverse postorder; a block that no executed edge reaches is skipped, so that
+//! constant branches decide (Wegman and Zadeck's conditional constant propagation, on values that are more than constants).
+//! A function with loops is evaluated up to three times, and the phis of its loop headers are widened.
+//!
+//! Calls inside the program are followed: a callee is evaluated with the abstract arguments of the call, and the result is
+//! tabulated under them (the functional approach of Sharir and Pnueli). A [`Summary`] also says what a returned truth value
+//! or a normal return proves about the arguments, which makes `if is_safe(x)` and `validate(x)` guards like any other.
+//!
+//! Evaluation begins at the roots: the module, then every function that the threat model calls from outside. All of it
+//! draws on one supply of fuel, linear in the size of the program; without fuel a call is unknown and the budget is hit.
+
+mod calls;
+mod guards;
+mod heap;
+mod ops;
+mod returns;
+mod roots;
+mod sinks;
+mod strings;
+mod trace;
+
+use std::rc::Rc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::dominators::Dominators;
+use crate::facts::Refinement;
+use crate::finding::FlowStep;
+use crate::ir::{BlockId, ClassId, FunctionId, Module, Op, Range, Symbol, Terminator, ValueId};
+use crate::library::Origin;
+use crate::rules::Weakness;
+use crate::text::Taint;
+use crate::value::Value;
+use heap::HeapObject;
+
+/// Instructions evaluated per instruction of the program.
+const FUEL_PER_INST: u64 = 60;
+/// Fuel of the smallest program.
+const FUEL_BASE: u64 = 20_000;
+/// Calls inside calls.
+const MAX_CALL_DEPTH: usize = 8;
+/// Evaluations of a function with loops.
+const MAX_PASSES: u32 = 3;
+
+/// Where hostile data enters.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) range: Range,
+    pub(crate) origin: Origin,
+    pub(crate) what: String,
+    pub(crate) trusted: bool,
+}
+
+/// A weakness found, in terms of the IR.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    pub(crate) weakness: Weakness,
+    pub(crate) range: Range,
+    pub(crate) message: String,
+    pub(crate) confidence: f32,
+    pub(crate) flow: Vec<(Range, String)>,
+}
+
+/// What a function does, seen from a call with certain arguments.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    value: Value,
+    /// Proved of each parameter when the function returns something true.
+    truthy: Vec<Refinement>,
+    /// The same for something false.
+    falsy: Vec<Refinement>,
+    /// The same for any return.
+    returns: Vec<Refinement>,
+}
+
+/// What is known of a function before it is evaluated.
+struct Prepared {
+    dominators: Dominators,
+    /// Values that always are equal have one representative.
+    canonical: Vec<ValueId>,
+    /// Representatives that some check mentions.
+    checked: FxHashSet<ValueId>,
+    has_loop: bool,
+}
+
+/// A function under evaluation.
+struct Frame {
+    function: FunctionId,
+    values: Vec<Option<Value>>,
+    executed: Vec<bool>,
+    heap: FxHashMap<(ValueId, u8), crate::value::HeapId>,
+    summaries: FxHashMap<ValueId, Rc<Summary>>,
+    returned: Vec<(BlockId, ValueId)>,
+    yielded: Option<Value>,
+    /// Where evaluation stands.
+    block: BlockId,
+    inst: ValueId,
+    /// The function is called from outside, not from the program.
+    is_root: bool,
+}
+
+#[derive(Default)]
+struct Closure {
+    defaults: Vec<(u32, Value)>,
+    decorators: Vec<Value>,
+}
+
+/// The evaluator.
+pub(crate) struct Engine<'a> {
+    module: &'a Module,
+    prepared: Vec<Option<Rc<Prepared>>>,
+    heap: Vec<HeapObject>,
+    pub(crate) sources: Vec<Source>,
+    source_ids: FxHashMap<(Range, Origin), Taint>,
+    globals: FxHashMap<Symbol, Value>,
+    free: FxHashMap<(FunctionId, Symbol), Value>,
+    fields: FxHashMap<(ClassId, Symbol), Value>,
+    bases: Vec<Vec<Value>>,
+    closures: Vec<Closure>,
+    called: FxHashSet<FunctionId>,
+    frames: Vec<Frame>,
+    memo: FxHashMap<(FunctionId, Vec<Value>), Rc<Summary>>,
+    pub(crate) reports: Vec<Report>,
+    reported: FxHashSet<(Weakness, Range)>,
+    fuel: u64,
+    pub(crate) budget_hit: bool,
+    /// Something outside the frames changed: globals, fields, captured variables.
+    changed: bool,
+    library_mode: bool,
+}
+
+impl<'a> Engine<'a> {
+    pub(crate) fn new(module: &'a Module, library_mode: bool) -> Self {
+        let insts: usize = module.functions.iter().map(|function| function.insts.len()).sum();
+        Self {
+            module,
+            prepared: module.functions.iter().map(|_| None).collect(),
+            heap: Vec::new(),
+            sources: Vec::new(),
+            source_ids: FxHashMap::default(),
+            globals: FxHashMap::default(),
+            free: FxHashMap::default(),
+            fields: FxHashMap::default(),
+            bases: module.classes.iter().map(|_| Vec::new()).collect(),
+            closures: module.functions.iter().map(|_| Closure::default()).collect(),
+            called: FxHashSet::default(),
+            frames: Vec::new(),
+            memo: FxHashMap::default(),
+            reports: Vec::new(),
+            reported: FxHashSet::default(),
+            fuel: FUEL_BASE + FUEL_PER_INST * insts as u64,
+            budget_hit: module.truncated,
+            changed: false,
+            library_mode,
+        }
+    }
+
+    fn frame(&self) -> &Frame {
+        self.frames.last().expect("values are evaluated inside a frame")
+    }
+
+    fn frame_mut(&mut self) -> &mut Frame {
+        self.frames.last_mut().expect("values are evaluated inside a frame")
+    }
+
+    fn function(&self) -> &'a crate::ir::Function {
+        &self.module.functions[self.frame().function.index()]
+    }
+
+    fn op(&self, value: ValueId) -> &'a Op {
+        &self.function().insts[value.index()].op
+    }
+
+    fn name(&self, symbol: Symbol) -> &'a str {
+        self.module.symbols.text(symbol)
+    }
+
+    fn prepare(&mut self, function: FunctionId) -> Rc<Prepared> {
+        if let Some(prepared) = &self.prepared[function.index()] {
+            return prepared.clone();
+        }
+        let body = &self.module.functions[function.index()];
+        let dominators = Dominators::of(body);
+        let canonical = guards::canonical(body, &dominators, &self.module.symbols);
+        let checked = guards::checked(body, &dominators, &canonical);
+        let has_loop = dominators.order.iter().any(|block| {
+            let successors = body.blocks[block.index()].terminator.successors();
+            successors.into_iter().any(|target| dominators.is_back_edge(*block, target))
+        });
+        let prepared = Rc::new(Prepared { dominators, canonical, checked, has_loop });
+        self.prepared[function.index()] = Some(prepared.clone());
+        prepared
+    }
+
+    /// Evaluates a function with these values for its parameters.
+    fn run(&mut self, function: FunctionId, params: &[Value], is_root: bool) -> Rc<Summary> {
+        let key = (function, params.to_vec());
+        if let Some(summary) = self.memo.get(&key) {
+            return summary.clone();
+        }
+        let prepared = self.prepare(function);
+        let body = &self.module.functions[function.index()];
+        self.frames.push(Frame {
+            function,
+            values: vec![None; body.insts.len()],
+            executed: vec![false; body.blocks.len()],
+            heap: FxHashMap::default(),
+            summaries: FxHashMap::default(),
+            returned: Vec::new(),
+            yielded: None,
+            block: BlockId(0),
+            inst: ValueId(0),
+            is_root,
+        });
+        let passes = if prepared.has_loop { MAX_PASSES } else { 1 };
+        for _ in 0..passes {
+            if !self.pass(&prepared, params) {
+                break;
+            }
+        }
+        let summary = Rc::new(self.summarize(params.len()));
+        self.frames.pop();
+        self.memo.insert(key, summary.clone());
+        summary
+    }
+
+    /// Evaluates every executable block once. Whether anything changed.
+    fn pass(&mut self, prepared: &Prepared, params: &[Value]) -> bool {
+        let body = self.function();
+        self.frame_mut().executed[0] = true;
+        self.frame_mut().returned.clear();
+        let mut changed = false;
+        for &block in &prepared.dominators.order {
+            if !self.frame().executed[block.index()] {
+                continue;
+            }
+            self.frame_mut().block = block;
+            for &id in &body.blocks[block.index()].insts {
+                if self.fuel == 0 {
+                    self.budget_hit = true;
+                    return false;
+                }
+                self.fuel -= 1;
+                self.frame_mut().inst = id;
+                let value = match self.op(id) {
+                    Op::Param(index) => params.get(*index as usize).cloned().unwrap_or_else(Value::unknown),
+                    Op::Phi(operands) => self.phi(prepared, block, id, operands),
+                    op => self.evaluate(id, op),
+                };
+                let slot = &mut self.frame_mut().values[id.index()];
+                if slot.as_ref() != Some(&value) {
+                    changed = true;
+                    *slot = Some(value);
+                }
+            }
+            self.leave(block);
+        }
+        changed
+    }
+
+    fn phi(&mut self, prepared: &Prepared, block: BlockId, id: ValueId, operands: &[ValueId]) -> Value {
+        let preds = &self.function().blocks[block.index()].preds;
+        let mut joined: Option<Value> = None;
+        let mut from_back: Option<Value> = None;
+        for (operand, pred) in operands.iter().zip(preds) {
+            if !self.frame().executed[pred.index()] || self.frame().values[operand.index()].is_none() {
+                continue;
+            }
+            let value = self.value_at(*operand, *pred, None);
+            let target =
+                if prepared.dominators.is_back_edge(*pred, block) { &mut from_back } else { &mut joined };
+            *target = Some(target.as_ref().map_or_else(|| value.clone(), |known| known.join(&value)));
+        }
+        match (joined, from_back) {
+            (Some(entry), Some(back)) => {
+                let known = self.frame().values[id.index()].clone().unwrap_or(entry.clone());
+                known.join(&entry).widen(&back)
+            }
+            (Some(value), None) | (None, Some(value)) => value,
+            (None, None) => Value::unknown(),
+        }
+    }
+
+    fn leave(&mut self, block: BlockId) {
+        let terminator = self.function().blocks[block.index()].terminator;
+        match terminator {
+            Terminator::Branch { condition, then, otherwise } => {
+                let truth = self.known(condition).truth();
+                if truth != Some(false) {
+                    self.frame_mut().executed[then.index()] = true;
+                }
+                if truth != Some(true) {
+                    self.frame_mut().executed[otherwise.index()] = true;
+                }
+            }
+            Terminator::Return(value) => {
+                self.frame_mut().returned.push((block, value));
+                self.check_return(block, value);
+            }
+            other => {
+                for target in other.successors() {
+                    self.frame_mut().executed[target.index()] = true;
+                }
+            }
+        }
+    }
+
+    /// The value as it was computed.
+    fn known(&self, value: ValueId) -> Value {
+        self.frame().values[value.index()].clone().unwrap_or_else(Value::unknown)
+    }
+
+    /// The value as what the checks on the way to the current instruction leave of it.
+    fn get(&mut self, value: ValueId) -> Value {
+        let (block, inst) = (self.frame().block, self.frame().inst);
+        self.value_at(value, block, Some(inst))
+    }
+
+    /// The value in a block: before `limit`, or at its end.
+    fn value_at(&mut self, value: ValueId, block: BlockId, limit: Option<ValueId>) -> Value {
+        let known = self.known(value);
+        if known.taint() == 0
+            && known.elements.is_none()
+            && !matches!(known.object, crate::value::Object::Container(_))
+        {
+            return known;
+        }
+        known.refined(&self.facts_at(value, block, limit))
+    }
+
+    /// The taint of one more source.
+    fn source(&mut self, range: Range, origin: Origin, what: &str) -> Taint {
+        let trusted = self.in_prelude();
+        if let Some(taint) = self.source_ids.get(&(range, origin)) {
+            return *taint;
+        }
+        let index = self.sources.len().min(63);
+        if self.sources.len() < 64 {
+            self.sources.push(Source { range, origin, what: what.to_owned(), trusted });
+        }
+        let taint = 1 << index;
+        self.source_ids.insert((range, origin), taint);
+        taint
+    }
+
+    /// Whether the current instruction belongs to the trusted set-up code.
+    fn in_prelude(&self) -> bool {
+        let Some(frame) = self.frames.last() else { return false };
+        match frame.function.0 {
+            0 => frame.inst.0 < self.module.trusted_insts,
+            function => function < self.module.trusted_functions,
+        }
+    }
+
+    fn report(
+        &mut self,
+        weakness: Weakness,
+        range: Range,
+        message: String,
+        confidence: f32,
+        flow: Vec<(Range, String)>,
+    ) {
+        if !self.in_prelude() && self.reported.insert((weakness, range)) {
+            self.reports.push(Report { weakness, range, message, confidence, flow });
+        }
+    }
+
+    fn set_field(&mut self, class: ClassId, name: Symbol, value: &Value) {
+        let joined = self.fields.get(&(class, name)).map_or_else(|| value.clone(), |known| known.join(value));
+        if self.fields.get(&(class, name)) != Some(&joined) {
+            self.changed = true;
+            self.fields.insert((class, name), joined);
+        }
+    }
+
+    fn set_global(&mut self, name: Symbol, value: &Value) {
+        let joined = self.globals.get(&name).map_or_else(|| value.clone(), |known| known.join(value));
+        if self.globals.get(&name) != Some(&joined) {
+            self.changed = true;
+            self.globals.insert(name, joined);
+        }
+    }
+
+    fn set_free(&mut self, function: FunctionId, name: Symbol, value: &Value) {
+        let joined =
+            self.free.get(&(function, name)).map_or_else(|| value.clone(), |known| known.join(value));
+        if self.free.get(&(function, name)) != Some(&joined) {
+            self.changed = true;
+            self.free.insert((function, name), joined);
+        }
+    }
+}
+
+/// A step of a flow, with its place in the text.
+pub(crate) fn step(lines: &crate::finding::Lines<'_>, (range, message): &(Range, String)) -> FlowStep {
+    FlowStep { span: lines.span(*range), message: message.clone() }
+}

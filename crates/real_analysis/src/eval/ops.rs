@@ -1,0 +1,566 @@
+//! What each instruction computes. A table: one arm an instruction, details in functions below.
+
+use std::rc::Rc;
+
+use super::heap::{Key, key_of};
+use super::{Closure, Engine};
+use crate::ir::{
+    BinaryOp, CompareOp, Constant, Item, Op, Piece, Position, SequenceKind, Symbol, UnaryOp, ValueId,
+};
+use crate::library::{self, Returns};
+use crate::text::{Hole, Mask, Text};
+use crate::value::{Object, Value};
+
+impl Engine<'_> {
+    pub(super) fn evaluate(&mut self, id: ValueId, op: &Op) -> Value {
+        match op {
+            Op::Constant(constant) => constant_value(constant),
+            Op::Param(_) | Op::Phi(_) | Op::Undefined => Value::unknown(),
+            Op::Global(name) => self.global(*name),
+            Op::Free(function, name) => self.captured(*function, *name),
+            Op::Builtin(name) => self.builtin(*name),
+            Op::Import(path) => self.library_member(self.module.symbols.shared(*path)),
+            Op::Attribute { object, name } => {
+                let object = self.get(*object);
+                self.attribute(&object, *name)
+            }
+            Op::Subscript { object, index } => {
+                let (object, index) = (self.get(*object), self.get(*index));
+                self.subscript(&object, &index)
+            }
+            Op::Slice { object, .. } => {
+                let object = self.get(*object);
+                slice(&object)
+            }
+            Op::Call { callee, args } => self.call(id, *callee, args),
+            Op::Binary { op, left, right } => {
+                let (left, right) = (self.get(*left), self.get(*right));
+                self.binary(id, *op, &left, &right)
+            }
+            Op::Unary { op, operand } => {
+                let operand = self.get(*operand);
+                unary(*op, &operand)
+            }
+            Op::Compare { op, left, right } => {
+                let (left, right) = (self.get(*left), self.get(*right));
+                self.compare(*op, &left, &right)
+            }
+            Op::Format(pieces) => self.format(pieces),
+            Op::Sequence { kind, items } => self.sequence(id, *kind, items),
+            Op::Dict(pairs) => self.dict(id, pairs),
+            Op::Element(iterable) => {
+                let iterable = self.get(*iterable);
+                self.element(&iterable)
+            }
+            Op::Unpack { value, position } => {
+                let value = self.get(*value);
+                self.unpack(&value, *position)
+            }
+            Op::Closure { function, defaults, decorators } => {
+                let defaults = defaults.iter().map(|(index, value)| (*index, self.get(*value))).collect();
+                let decorators = decorators.iter().map(|value| self.get(*value)).collect();
+                self.closures[function.index()] = Closure { defaults, decorators };
+                Value::new(Object::Function(*function), Text::unknown())
+            }
+            Op::ClassObject { class, bases } => {
+                self.bases[class.index()] = bases.iter().map(|base| self.get(*base)).collect();
+                let body = self.module.classes[class.index()].body;
+                self.run(body, &[], false);
+                Value::new(Object::Class(*class), Text::unknown())
+            }
+            Op::Yield(value) => {
+                let value = self.get(*value);
+                let frame = self.frame_mut();
+                frame.yielded =
+                    Some(frame.yielded.as_ref().map_or_else(|| value.clone(), |known| known.join(&value)));
+                Value::unknown()
+            }
+            Op::Caught(_) => Value::unknown(),
+            Op::StoreAttribute { object, name, value } => {
+                let (object, value) = (self.get(*object), self.get(*value));
+                self.store_attribute(&object, *name, &value);
+                Value::none()
+            }
+            Op::StoreSubscript { object, index, value } => {
+                let (object, index, value) = (self.get(*object), self.get(*index), self.get(*value));
+                self.store_subscript(&object, &index, &value);
+                Value::none()
+            }
+            Op::StoreGlobal(name, value) => {
+                let value = self.get(*value);
+                self.set_global(*name, &value);
+                Value::none()
+            }
+            Op::StoreFree(function, name, value) => {
+                let value = self.get(*value);
+                self.set_free(*function, *name, &value);
+                Value::none()
+            }
+            Op::Append { container, value } => {
+                let value = self.get(*value);
+                if let Object::Container(heap) = self.known(*container).object {
+                    self.append(heap, &value);
+                    self.refresh_container(*container, heap);
+                }
+                Value::none()
+            }
+        }
+    }
+
+    /// A container's elements changed: so did its taint.
+    pub(super) fn refresh_container(&mut self, container: ValueId, heap: crate::value::HeapId) {
+        let value = self.container(heap);
+        let elements = self.known(container).elements;
+        self.frame_mut().values[container.index()] = Some(Value { elements, ..value });
+    }
+
+    /// A module variable as a function sees it: any of its values.
+    fn global(&mut self, name: Symbol) -> Value {
+        let module_frame = self.frames.iter().find(|frame| frame.function.0 == 0);
+        let mut value = self.globals.get(&name).cloned();
+        if let Some(frame) = module_frame {
+            for (written, id) in &self.module.functions[0].writes {
+                if let (true, Some(known)) = (*written == name, &frame.values[id.index()]) {
+                    value = Some(value.map_or_else(|| known.clone(), |joined| joined.join(known)));
+                }
+            }
+        }
+        value.map_or_else(Value::unknown, |value| self.refresh(value))
+    }
+
+    /// A variable of an enclosing function: any of its values.
+    fn captured(&mut self, function: crate::ir::FunctionId, name: Symbol) -> Value {
+        let mut value = self.free.get(&(function, name)).cloned();
+        if let Some(frame) = self.frames.iter().rev().find(|frame| frame.function == function) {
+            for (written, id) in &self.module.functions[function.index()].writes {
+                if let (true, Some(known)) = (*written == name, &frame.values[id.index()]) {
+                    value = Some(value.map_or_else(|| known.clone(), |joined| joined.join(known)));
+                }
+            }
+        }
+        value.map_or_else(Value::unknown, |value| self.refresh(value))
+    }
+
+    fn refresh(&self, value: Value) -> Value {
+        match value.object {
+            Object::Container(heap) => Value { elements: value.elements, ..self.container(heap) },
+            _ => value,
+        }
+    }
+
+    fn builtin(&mut self, name: Symbol) -> Value {
+        let text = self.name(name);
+        match text {
+            "__builtins__" => return Value::path("builtins"),
+            "__name__" => return Value::string(Text::unknown()),
+            _ => {}
+        }
+        let path = format!("builtins.{text}");
+        if library::find(&path).is_none()
+            && let Some(module) = self.module.star_imports.last()
+        {
+            return Value::path(format!("{}.{text}", self.name(*module)));
+        }
+        Value::path(path)
+    }
+
+    /// A member of a library, which may itself be a source.
+    pub(super) fn library_member(&mut self, path: Rc<str>) -> Value {
+        let object = Object::Path(path.clone());
+        match library::find(&path).map(|api| api.returns) {
+            Some(Returns::Source(origin, what)) if !is_function(&path) => {
+                let range = self.current_range();
+                let taint = self.source(range, origin, what);
+                Value::new(object, Text::tainted(taint))
+            }
+            _ => Value::new(object, Text::unknown()),
+        }
+    }
+
+    pub(super) fn attribute(&mut self, object: &Value, name: Symbol) -> Value {
+        let text = self.name(name);
+        match &object.object {
+            Object::Path(path) => {
+                let member = self.library_member(format!("{path}.{text}").into());
+                Value { text: member.text.join_taint(&object.text), ..member }
+            }
+            Object::Class(class) => self.class_attribute(*class, name, None),
+            Object::Local(class) => self.class_attribute(*class, name, Some(object)),
+            Object::Instance(path) if is_data_attribute(path, text) => {
+                // A part of a URL, of an exception, of a parsed path.
+                object.any_text()
+            }
+            _ => Value::new(Object::Method(Rc::new(object.clone()), name), object.any_text().text),
+        }
+    }
+
+    fn class_attribute(
+        &mut self,
+        class: crate::ir::ClassId,
+        name: Symbol,
+        receiver: Option<&Value>,
+    ) -> Value {
+        let mut pending = vec![class];
+        let mut seen = Vec::new();
+        while let Some(class) = pending.pop() {
+            if seen.contains(&class) {
+                continue;
+            }
+            seen.push(class);
+            if let Some(value) = self.fields.get(&(class, name)).cloned() {
+                let value = self.refresh(value);
+                return match (&value.object, receiver) {
+                    (Object::Function(function), Some(receiver)) if !self.is_static(*function) => {
+                        Value::new(Object::Bound(*function, Rc::new(receiver.clone())), Text::unknown())
+                    }
+                    _ => value,
+                };
+            }
+            pending.extend(self.bases[class.index()].iter().filter_map(|base| match base.object {
+                Object::Class(class) => Some(class),
+                _ => None,
+            }));
+        }
+        match receiver {
+            Some(receiver) => Value::new(Object::Method(Rc::new(receiver.clone()), name), Text::unknown()),
+            None => Value::unknown(),
+        }
+    }
+
+    fn is_static(&self, function: crate::ir::FunctionId) -> bool {
+        let decorators = &self.closures[function.index()].decorators;
+        decorators.iter().any(|decorator| decorator.path_name() == Some("builtins.staticmethod"))
+    }
+
+    pub(super) fn subscript(&mut self, object: &Value, index: &Value) -> Value {
+        let value = match &object.object {
+            Object::Container(heap) => {
+                let key = key_of(index);
+                self.load_key(*heap, key.as_ref())
+            }
+            Object::Path(path) if &**path == "builtins" || path.ends_with("__dict__") => {
+                let parent = path.trim_end_matches(".__dict__");
+                match index.text.as_constant() {
+                    Some(name) => self.library_member(format!("{parent}.{name}").into()),
+                    None => Value::path("builtins.?"),
+                }
+            }
+            _ => object.any_text_keeping_mask(),
+        };
+        match &object.elements {
+            Some(elements) => value.refined(elements),
+            None => value,
+        }
+    }
+
+    fn store_attribute(&mut self, object: &Value, name: Symbol, value: &Value) {
+        if let Object::Local(class) | Object::Class(class) = object.object {
+            self.set_field(class, name, value);
+        }
+    }
+
+    fn store_subscript(&mut self, object: &Value, index: &Value, value: &Value) {
+        if let Object::Container(heap) = object.object {
+            let key = key_of(index);
+            if key.is_none() {
+                self.store_dynamic_key(heap, index);
+            }
+            self.store_key(heap, key, value);
+        }
+    }
+
+    pub(super) fn binary(&mut self, id: ValueId, op: BinaryOp, left: &Value, right: &Value) -> Value {
+        match op {
+            BinaryOp::Add => self.add(id, left, right),
+            BinaryOp::Modulo if !left.is_number() => self.percent(left, right),
+            BinaryOp::Multiply => multiply(left, right),
+            BinaryOp::Divide if is_path(left) || is_path(right) => {
+                let text = strings_path(&left.text, &right.text);
+                Value::new(Object::Instance("pathlib.Path".into()), text)
+            }
+            BinaryOp::Subtract => match (&left.object, &right.object) {
+                (Object::Int(a), Object::Int(b)) => a.checked_sub(*b).map_or_else(Value::number, Value::int),
+                _ => arithmetic(left, right),
+            },
+            BinaryOp::Or | BinaryOp::And => {
+                let joined = left.join(right);
+                if left.is_number() && right.is_number() { Value::number() } else { joined }
+            }
+            _ => arithmetic(left, right),
+        }
+    }
+
+    fn add(&mut self, id: ValueId, left: &Value, right: &Value) -> Value {
+        match (&left.object, &right.object) {
+            (Object::Int(a), Object::Int(b)) => a.checked_add(*b).map_or_else(Value::number, Value::int),
+            _ if left.is_number() && right.is_number() => Value::number(),
+            (Object::Container(a), Object::Container(b)) => {
+                let (a, b) = (*a, *b);
+                let heap = self.allocate(id, false);
+                for part in [a, b] {
+                    let object = self.heap[part.0 as usize].clone();
+                    object.fields.iter().for_each(|(_, value)| self.append(heap, value));
+                    if let Some(rest) = &object.rest {
+                        self.heap[heap.0 as usize].next = None;
+                        self.store_rest(heap, rest);
+                    }
+                }
+                self.container(heap)
+            }
+            (Object::Container(heap), _) => {
+                let heap = *heap;
+                self.store_rest(heap, &right.any_text());
+                self.container(heap)
+            }
+            // A number plus something unknown is a number: strings do not add to numbers.
+            _ if left.is_number() || right.is_number() => Value::number(),
+            _ => Value::string(left.text.concat(&right.text)),
+        }
+    }
+
+    fn compare(&mut self, op: CompareOp, left: &Value, right: &Value) -> Value {
+        let equal = match (&left.object, &right.object) {
+            (Object::Int(a), Object::Int(b)) => {
+                return Value::bool(Some(match op {
+                    CompareOp::Equal | CompareOp::Is => a == b,
+                    CompareOp::NotEqual | CompareOp::IsNot => a != b,
+                    CompareOp::Less => a < b,
+                    CompareOp::LessEqual => a <= b,
+                    CompareOp::Greater => a > b,
+                    CompareOp::GreaterEqual => a >= b,
+                    CompareOp::In | CompareOp::NotIn => return Value::bool(None),
+                }));
+            }
+            (Object::Text, Object::Text) => match (left.text.as_constant(), right.text.as_constant()) {
+                (Some(a), Some(b)) => match op {
+                    CompareOp::In => return Value::bool(Some(b.contains(a))),
+                    CompareOp::NotIn => return Value::bool(Some(!b.contains(a))),
+                    _ => Some(a == b),
+                },
+                _ => None,
+            },
+            (Object::None, Object::None) => Some(true),
+            (Object::Text | Object::Int(_) | Object::Function(_) | Object::Path(_), Object::None) => {
+                Some(false)
+            }
+            (Object::Text, Object::Container(_)) if matches!(op, CompareOp::In | CompareOp::NotIn) => {
+                let known = left.text.as_constant().map(str::to_owned);
+                let members = self.constant_members(right);
+                return Value::bool(known.zip(members).map(|(known, members)| {
+                    members.iter().any(|member| **member == *known) == (op == CompareOp::In)
+                }));
+            }
+            _ => None,
+        };
+        Value::bool(equal.and_then(|equal| match op {
+            CompareOp::Equal | CompareOp::Is => Some(equal),
+            CompareOp::NotEqual | CompareOp::IsNot => Some(!equal),
+            _ => None,
+        }))
+    }
+
+    fn format(&mut self, pieces: &[Piece]) -> Value {
+        let mut text = Text::constant("");
+        for piece in pieces {
+            let part = match piece {
+                Piece::Text(constant) => Text::constant(constant.clone()),
+                Piece::Value { value, repr, spec } => {
+                    let value = self.get(*value);
+                    formatted(&value, *repr, spec)
+                }
+            };
+            text = text.concat(&part);
+        }
+        Value::string(text)
+    }
+
+    fn sequence(&mut self, id: ValueId, _kind: SequenceKind, items: &[Item]) -> Value {
+        let heap = self.allocate(id, false);
+        for item in items {
+            match item {
+                Item::One(value) => {
+                    let value = self.get(*value);
+                    self.append(heap, &value);
+                }
+                Item::Starred(value) => {
+                    let value = self.get(*value);
+                    let element = self.element(&value);
+                    self.heap[heap.0 as usize].next = None;
+                    self.store_rest(heap, &element);
+                }
+            }
+        }
+        self.container(heap)
+    }
+
+    fn dict(&mut self, id: ValueId, pairs: &[(Option<ValueId>, ValueId)]) -> Value {
+        let heap = self.allocate(id, true);
+        for (key, value) in pairs {
+            let value = self.get(*value);
+            match key {
+                Some(key) => {
+                    let key = self.get(*key);
+                    self.store_subscript(&Value::new(Object::Container(heap), Text::unknown()), &key, &value);
+                }
+                None => self.merge_into(heap, &value),
+            }
+        }
+        self.container(heap)
+    }
+
+    /// `{**value}` or `heap.update(value)`.
+    pub(super) fn merge_into(&mut self, heap: crate::value::HeapId, value: &Value) {
+        match value.object {
+            Object::Container(from) => {
+                let object = self.heap[from.0 as usize].clone();
+                object.fields.into_iter().for_each(|(key, value)| self.store_key(heap, Some(key), &value));
+                object.rest.iter().for_each(|rest| self.store_rest(heap, rest));
+                object.keys.iter().for_each(|keys| self.store_dynamic_key(heap, keys));
+            }
+            _ => {
+                self.store_rest(heap, &value.any_text());
+                self.store_dynamic_key(heap, &value.any_text());
+            }
+        }
+    }
+
+    /// What iterating over a value gives.
+    pub(super) fn element(&mut self, iterable: &Value) -> Value {
+        let element = match &iterable.object {
+            Object::Container(heap) => self.iterated(*heap),
+            Object::Bound(..) | Object::Function(_) => Value::unknown(),
+            _ => iterable.any_text_keeping_mask(),
+        };
+        match &iterable.elements {
+            Some(elements) => element.refined(elements),
+            None => element,
+        }
+    }
+
+    fn unpack(&mut self, value: &Value, position: Position) -> Value {
+        match (&value.object, position) {
+            (Object::Container(heap), Position::Front(index)) => {
+                self.load_key(*heap, Some(&Key::Index(i64::from(index))))
+            }
+            (Object::Container(heap), Position::Back(index)) => {
+                self.load_key(*heap, Some(&Key::Index(-1 - i64::from(index))))
+            }
+            (Object::Container(_), Position::Rest(_)) => value.clone(),
+            _ => self.element(value),
+        }
+    }
+
+    pub(super) fn current_range(&self) -> crate::ir::Range {
+        self.function().insts[self.frame().inst.index()].range
+    }
+}
+
+impl Text {
+    /// The text with the taint of another text's holes.
+    fn join_taint(&self, other: &Self) -> Self {
+        let taint = other.taint();
+        if taint == 0 { self.clone() } else { Self::tainted(taint | self.taint()) }
+    }
+}
+
+impl Value {
+    /// Something of the same origin that holds no other characters: an element, a part.
+    pub(crate) fn any_text_keeping_mask(&self) -> Self {
+        let hole = self.text.summary();
+        Self::new(Object::Unknown, Text::hole(Hole { checks: crate::text::Checks(hole.checks.0), ..hole }))
+    }
+}
+
+/// Whether a source is what calling the path gives, not the path itself.
+fn is_function(path: &str) -> bool {
+    let last = path.rsplit('.').next().unwrap_or_default();
+    !matches!(last, "argv" | "stdin" | "environ" | "request")
+}
+
+fn is_data_attribute(path: &str, name: &str) -> bool {
+    match path {
+        "urllib.parse.urlparse" => {
+            matches!(name, "netloc" | "hostname" | "scheme" | "path" | "query" | "fragment" | "port")
+        }
+        "pathlib.Path" => matches!(name, "name" | "stem" | "suffix" | "parent" | "parents" | "parts"),
+        _ => false,
+    }
+}
+
+fn is_path(value: &Value) -> bool {
+    matches!(&value.object, Object::Instance(path) if &**path == "pathlib.Path")
+}
+
+fn strings_path(left: &Text, right: &Text) -> Text {
+    super::strings::join_paths(&[left.clone(), right.clone()])
+}
+
+fn constant_value(constant: &Constant) -> Value {
+    match constant {
+        Constant::None => Value::none(),
+        Constant::Bool(value) => Value::bool(Some(*value)),
+        Constant::Int(value) => Value::int(*value),
+        Constant::Float(_) | Constant::Other => Value::number(),
+        Constant::Str(text) => Value::constant(text.clone()),
+        Constant::Bytes(bytes) => Value::constant(String::from_utf8_lossy(bytes).as_ref()),
+    }
+}
+
+fn slice(object: &Value) -> Value {
+    match object.object {
+        Object::Container(_) => object.clone(),
+        Object::Text if object.text.as_constant().is_some() => object.clone(),
+        _ => {
+            let text = Text::hole(object.text.summary());
+            Value { object: Object::Unknown, text, elements: object.elements.clone() }
+        }
+    }
+}
+
+fn unary(op: UnaryOp, operand: &Value) -> Value {
+    match (op, &operand.object) {
+        (UnaryOp::Not, _) => Value::bool(operand.truth().map(|truth| !truth)),
+        (UnaryOp::Negate, Object::Int(value)) => Value::int(value.wrapping_neg()),
+        _ => Value::number(),
+    }
+}
+
+/// Arithmetic on what may be numbers, sets or dates: no text comes out of it.
+fn arithmetic(left: &Value, right: &Value) -> Value {
+    if matches!(left.object, Object::Container(_)) {
+        return left.clone();
+    }
+    let _ = right;
+    Value::number()
+}
+
+fn multiply(left: &Value, right: &Value) -> Value {
+    let repeated = |text: &Value| {
+        let alternatives = vec![vec![crate::text::Segment::Repeat(text.text.clone())]];
+        Value::string(Text::from_alternatives(alternatives))
+    };
+    match (&left.object, &right.object) {
+        (Object::Int(a), Object::Int(b)) => a.checked_mul(*b).map_or_else(Value::number, Value::int),
+        (Object::Container(_), _) => left.clone(),
+        (_, Object::Container(_)) => right.clone(),
+        (Object::Text, _) => repeated(left),
+        (_, Object::Text) => repeated(right),
+        _ => Value::number(),
+    }
+}
+
+/// A value inside an f-string or `format`.
+pub(super) fn formatted(value: &Value, repr: bool, spec: &str) -> Text {
+    let numeric = spec.ends_with(['d', 'f', 'e', 'g', 'x', 'X', 'b', 'o', '%', 'n']) || spec.ends_with('F');
+    if numeric {
+        return Text::number();
+    }
+    if repr && !value.is_number() {
+        let hole = value.text.summary();
+        return Text::hole(Hole {
+            mask: hole.mask.union(Mask::ascii(b"'\"\\")).minus(Mask::ascii(b"\r\n")),
+            ..hole
+        });
+    }
+    value.text.clone()
+}

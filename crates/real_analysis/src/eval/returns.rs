@@ -1,0 +1,130 @@
+//! What returns say: the summary of a function, and returned texts that are sinks by contract.
+
+use super::{Engine, Summary};
+use crate::facts::Refinement;
+use crate::ir::{BlockId, FunctionKind, Op, ValueId};
+use crate::rules;
+use crate::text::Text;
+use crate::value::{Object, Value};
+
+impl Engine<'_> {
+    /// The summary of the function that was just evaluated.
+    pub(super) fn summarize(&mut self, params: usize) -> Summary {
+        let body = self.function();
+        if body.kind == FunctionKind::ClassBody {
+            self.keep_class_attributes();
+        }
+        self.keep_captured();
+        let returned = self.frame().returned.clone();
+        let mut value: Option<Value> = self.frame().yielded.clone().map(generated);
+        for (block, result) in &returned {
+            let result = self.value_at(*result, *block, None);
+            value = Some(value.map_or_else(|| result.clone(), |known| known.join(&result)));
+        }
+        let nothing = vec![Refinement::impossible(); params];
+        let mut summary = Summary {
+            value: value.unwrap_or_else(Value::unknown),
+            truthy: nothing.clone(),
+            falsy: nothing.clone(),
+            returns: nothing,
+        };
+        let inputs: Vec<(usize, ValueId)> = body
+            .insts
+            .iter()
+            .enumerate()
+            .filter_map(|(id, inst)| match inst.op {
+                Op::Param(index) if (index as usize) < params => Some((index as usize, ValueId(id as u32))),
+                _ => None,
+            })
+            .collect();
+        for (block, result) in returned {
+            for (index, param) in &inputs {
+                let here = self.facts_at(*param, block, None);
+                let mut steps = 200;
+                let truthy = self.facts_of_truth(*param, result, true, 0, &mut steps);
+                let falsy = self.facts_of_truth(*param, result, false, 0, &mut steps);
+                let join = |slot: &mut Refinement, proof: Refinement| *slot = slot.clone().join(proof);
+                join(&mut summary.truthy[*index], truthy.meet(here.clone()));
+                join(&mut summary.falsy[*index], falsy.meet(here.clone()));
+                join(&mut summary.returns[*index], here);
+            }
+        }
+        for proofs in [&mut summary.truthy, &mut summary.falsy, &mut summary.returns] {
+            for proof in proofs.iter_mut().filter(|proof| proof.impossible) {
+                *proof = Refinement::nothing();
+            }
+        }
+        summary
+    }
+
+    fn keep_class_attributes(&mut self) {
+        let body = self.function();
+        let Some(class) = body.class else { return };
+        for (name, id) in &body.writes {
+            if let Some(value) = self.frame().values[id.index()].clone() {
+                self.set_field(class, *name, &value);
+            }
+        }
+    }
+
+    /// Variables stay readable for the closures that captured them.
+    fn keep_captured(&mut self) {
+        let body = self.function();
+        let function = self.frame().function;
+        if body.kind == FunctionKind::ClassBody
+            || !self.module.functions.iter().any(|inner| inner.parent == Some(function))
+        {
+            return;
+        }
+        for (name, id) in &body.writes {
+            if let Some(value) = self.frame().values[id.index()].clone() {
+                if function.0 == 0 {
+                    self.set_global(*name, &value);
+                } else {
+                    self.set_free(function, *name, &value);
+                }
+            }
+        }
+    }
+
+    /// A public function that returns a text in a language hands it to someone who will interpret it.
+    pub(super) fn check_return(&mut self, block: BlockId, value: ValueId) {
+        if !self.frame().is_root || self.function().kind != FunctionKind::Function {
+            return;
+        }
+        if self.called.contains(&self.frame().function) {
+            return;
+        }
+        let function = self.frame().function;
+        let is_route = self.is_route(function);
+        if !self.library_mode && !is_route {
+            return;
+        }
+        let result = self.value_at(value, block, None);
+        let result = match result.object {
+            Object::Container(_) if is_route => self.subscript(&result, &Value::int(0)),
+            _ => result,
+        };
+        if matches!(result.object, Object::Container(_)) || result.taint() == 0 {
+            return;
+        }
+        let verdict = rules::judge_return(&result.text, is_route);
+        let Some((weakness, verdict)) = verdict else { return };
+        let range = self.function().insts[value.index()].range;
+        let sources = verdict.taint;
+        let flow = self.trace(value, sources, range);
+        let message = rules::message(weakness, &self.origin_of(sources));
+        let confidence = verdict.confidence * self.confidence_of(sources) * 0.9;
+        self.report(weakness, range, message, confidence, flow);
+    }
+}
+
+/// A generator: iterating gives what was yielded.
+fn generated(yielded: Value) -> Value {
+    let taint = yielded.taint();
+    if taint == 0 {
+        Value::unknown()
+    } else {
+        Value::new(Object::Unknown, Text::hole(yielded.text.summary()))
+    }
+}

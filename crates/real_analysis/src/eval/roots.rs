@@ -1,0 +1,118 @@
+//! Where evaluation begins, and who calls from outside.
+
+use super::Engine;
+use crate::ir::{Annotation, FunctionId, FunctionKind, Param, ParamKind};
+use crate::library::{HARMLESS_TYPES, Origin};
+use crate::text::Text;
+use crate::value::{Object, Value};
+
+/// Rounds over the roots: methods may run in any order, and what one stores another reads.
+const MAX_ROUNDS: u32 = 3;
+
+impl Engine<'_> {
+    /// Evaluates the whole program.
+    pub(crate) fn run_all(&mut self, entry_point: Option<&str>) {
+        for _ in 0..MAX_ROUNDS {
+            self.changed = false;
+            self.memo.clear();
+            self.run(FunctionId(0), &[], true);
+            for index in 1..self.module.functions.len() as u32 {
+                let function = FunctionId(index);
+                if self.is_root(function) {
+                    let params = self.outside_params(function, entry_point);
+                    self.run(function, &params, true);
+                }
+            }
+            if !self.changed {
+                break;
+            }
+        }
+    }
+
+    fn is_root(&self, function: FunctionId) -> bool {
+        let body = &self.module.functions[function.index()];
+        let kind = matches!(body.kind, FunctionKind::Function);
+        let nested = body.parent.is_some_and(|parent| {
+            matches!(
+                self.module.functions[parent.index()].kind,
+                FunctionKind::Function | FunctionKind::Lambda
+            )
+        });
+        kind && (!nested || self.is_route(function))
+    }
+
+    /// What an outsider's call gives to the parameters.
+    fn outside_params(&mut self, function: FunctionId, entry_point: Option<&str>) -> Vec<Value> {
+        let body = &self.module.functions[function.index()];
+        let name = self.name(body.name);
+        let qualified =
+            body.class.map(|class| format!("{}.{name}", self.name(self.module.classes[class.index()].name)));
+        let is_entry = entry_point.is_some_and(|entry| entry == name || Some(entry) == qualified.as_deref());
+        let public = !name.starts_with('_') || name == "__init__" || name == "__call__";
+        let route = self.is_route(function);
+        let helper = self.called.contains(&function);
+        let hostile = is_entry || route || (self.library_mode && public && !helper);
+        let is_static = self.closures[function.index()]
+            .decorators
+            .iter()
+            .any(|value| value.path_name() == Some("builtins.staticmethod"));
+        let skip = body.class.is_some() && !is_static;
+        let params = body.params.iter().enumerate().map(|(index, param)| {
+            if index == 0 && skip {
+                return body
+                    .class
+                    .map_or_else(Value::unknown, |class| Value::new(Object::Local(class), Text::unknown()));
+            }
+            let default = self.default_of(function, index);
+            if hostile { self.hostile_param(param, default.as_ref(), route) } else { typed_param(param) }
+        });
+        params.collect::<Vec<_>>()
+    }
+
+    fn default_of(&self, function: FunctionId, index: usize) -> Option<Value> {
+        let defaults = &self.closures[function.index()].defaults;
+        defaults.iter().find(|(at, _)| *at as usize == index).map(|(_, value)| value.clone())
+    }
+
+    fn hostile_param(&mut self, param: &Param, default: Option<&Value>, route: bool) -> Value {
+        let annotated = param.annotation.as_ref();
+        if annotated.is_some_and(is_harmless) {
+            return typed_param(param);
+        }
+        let numeric_default = default.is_some_and(|value| value.is_number());
+        if annotated.is_none() && numeric_default {
+            return Value::number();
+        }
+        let origin = if route { Origin::Request } else { Origin::Parameter };
+        let name = self.name(param.name);
+        let taint = self.source(param.range, origin, &format!("the parameter `{name}`"));
+        let object = match annotated.map(|annotation| &*annotation.name) {
+            Some("str" | "bytes") if param.kind == ParamKind::Ordinary => Object::Text,
+            _ => Object::Unknown,
+        };
+        Value::new(object, Text::tainted(taint))
+    }
+}
+
+fn typed_param(param: &Param) -> Value {
+    match param.annotation.as_ref().map(|annotation| &*annotation.name) {
+        Some("int" | "float" | "bool" | "complex" | "Decimal" | "decimal.Decimal") => Value::number(),
+        Some("str") => Value::string(Text::unknown()),
+        _ => Value::unknown(),
+    }
+}
+
+/// Whether a value of the annotated type cannot carry a text of the caller's choice.
+fn is_harmless(annotation: &Annotation) -> bool {
+    match &*annotation.name {
+        "|" | "Union" | "typing.Union" | "Optional" | "typing.Optional" => {
+            !annotation.args.is_empty() && annotation.args.iter().all(is_harmless)
+        }
+        "list" | "List" | "typing.List" | "set" | "Set" | "tuple" | "Tuple" | "Iterable" | "Sequence"
+        | "frozenset" => {
+            !annotation.args.is_empty()
+                && annotation.args.iter().all(|arg| &*arg.name == "..." || is_harmless(arg))
+        }
+        name => HARMLESS_TYPES.contains(&name) || name.ends_with("Connection") || name.ends_with("Cursor"),
+    }
+}

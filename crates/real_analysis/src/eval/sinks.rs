@@ -1,0 +1,204 @@
+//! Dangerous arguments.
+
+use super::Engine;
+use super::heap::Key;
+use super::strings::Arguments;
+use crate::grammar::code;
+use crate::ir::{FunctionId, ValueId};
+use crate::library::{self, Api, Concept};
+use crate::rules::{self, Situation, Weakness};
+use crate::text::{Taint, Text};
+use crate::value::{Object, Value};
+
+impl Engine<'_> {
+    /// Judges the value in a dangerous slot of a call. `origin` is the argument's instruction.
+    pub(super) fn check_sink(
+        &mut self,
+        concept: Concept,
+        api: &'static Api,
+        value: &Value,
+        origin: ValueId,
+        situation: &Situation,
+    ) {
+        match concept {
+            Concept::HashName => return self.check_hash_name(value, origin, situation),
+            Concept::Code => self.check_opaque(value),
+            Concept::DynamicName if value.text.as_constants().is_none() && value.taint() == 0 => {
+                let range = self.current_range();
+                self.report(
+                    Weakness::OpaqueCode,
+                    range,
+                    "the name of the module is computed".to_owned(),
+                    0.6,
+                    Vec::new(),
+                );
+                return;
+            }
+            Concept::Command => {
+                if let Object::Container(heap) = value.object {
+                    return self.check_command_list(heap, value, origin, situation);
+                }
+            }
+            _ => {}
+        }
+        if api.path.starts_with("pathlib.") && value.text.taint() == 0 {
+            return;
+        }
+        self.judge(concept, api.path, &value.text, origin, situation);
+    }
+
+    fn judge(&mut self, concept: Concept, api: &str, text: &Text, origin: ValueId, situation: &Situation) {
+        if rules::judge(concept, api, text, situation).is_none() {
+            return;
+        }
+        // Once more with everything that is known here, also of what the text was made from.
+        let text = self
+            .rebuilt(origin, 0)
+            .filter(|_| text.alternatives().len() < 64)
+            .map_or_else(|| text.clone(), |value| value.text);
+        let Some((weakness, verdict)) = rules::judge(concept, api, &text, situation) else { return };
+        self.report_flow(weakness, verdict.taint, verdict.confidence, origin);
+    }
+
+    fn report_flow(&mut self, weakness: Weakness, taint: Taint, confidence: f32, origin: ValueId) {
+        let range = self.current_range();
+        let message = rules::message(weakness, &self.origin_of(taint));
+        let confidence = confidence * self.confidence_of(taint);
+        let flow = self.trace(origin, taint, range);
+        self.report(weakness, range, message, confidence, flow);
+    }
+
+    /// A program and its arguments.
+    fn check_command_list(
+        &mut self,
+        heap: crate::value::HeapId,
+        value: &Value,
+        origin: ValueId,
+        situation: &Situation,
+    ) {
+        let program = self.load_key(heap, Some(&Key::Index(0)));
+        let name = program.text.as_constant().map(str::to_owned);
+        if situation.shell {
+            // With a shell the first element is the command line.
+            return self.judge(Concept::Shell, "", &program.text, origin, situation);
+        }
+        let second = self.load_key(heap, Some(&Key::Index(1)));
+        let runs_code =
+            second.text.as_constant().is_some_and(|flag| matches!(flag, "-c" | "/c" | "-Command" | "-e"));
+        if let (Some(name), true) = (name, runs_code) {
+            let line = self.load_key(heap, Some(&Key::Index(2)));
+            let concept =
+                if library::SHELLS.contains(&name.as_str()) { Concept::Shell } else { Concept::Code };
+            let weakness_situation = Situation { shell: true, ..situation.clone() };
+            if let Some((_, verdict)) = rules::judge(concept, "", &line.text, &weakness_situation) {
+                let weakness = if concept == Concept::Shell {
+                    Weakness::CommandInjection
+                } else {
+                    Weakness::CodeInjection
+                };
+                self.report_flow(weakness, verdict.taint, verdict.confidence, origin);
+            }
+            return;
+        }
+        if let Some((weakness, verdict)) = rules::judge(Concept::Command, "", &program.text, situation)
+            && program.taint() & value.taint() != 0
+        {
+            self.report_flow(weakness, verdict.taint, verdict.confidence, origin);
+        }
+    }
+
+    /// Code that cannot be read is a finding of its own: what it does is hidden from every judge.
+    fn check_opaque(&mut self, value: &Value) {
+        if value.taint() != 0 || code::is_harmless(&value.text) {
+            return;
+        }
+        let constant = value.text.as_constants().is_some();
+        let message = if constant { "code in a string is run" } else { "computed code is run" };
+        let range = self.current_range();
+        self.report(
+            Weakness::OpaqueCode,
+            range,
+            message.to_owned(),
+            if constant { 0.8 } else { 0.7 },
+            Vec::new(),
+        );
+    }
+
+    fn check_hash_name(&mut self, value: &Value, origin: ValueId, situation: &Situation) {
+        if situation.not_for_security {
+            return;
+        }
+        let range = self.current_range();
+        if let Some(names) = value.text.as_constants() {
+            let weak =
+                names.iter().find(|name| library::WEAK_HASHES.contains(&name.to_ascii_lowercase().as_str()));
+            if let Some(weak) = weak {
+                self.report(Weakness::WeakHash, range, format!("{weak} is broken"), 0.8, Vec::new());
+            }
+            return;
+        }
+        let Some(path) = value.path_name() else {
+            let taint = value.taint();
+            if taint != 0 && !value.is_number() {
+                self.report_flow(Weakness::OpenHash, taint, 0.85, origin);
+            }
+            return;
+        };
+        let name = path.rsplit('.').next().unwrap_or_default();
+        if path.starts_with("hashlib.") && library::WEAK_HASHES.contains(&name) {
+            self.report(Weakness::WeakHash, range, format!("{name} is broken"), 0.8, Vec::new());
+        }
+    }
+
+    /// `getattr(object, name)` with a computed name.
+    pub(super) fn check_dynamic_attribute(&mut self, object: &Value, name: &Value) {
+        let Some(path) = object.path_name().map(str::to_owned) else { return };
+        let range = self.current_range();
+        let origin = self.frame().inst;
+        if path == "hashlib" {
+            if name.taint() != 0 && name.text.as_constants().is_none() {
+                self.report_flow(Weakness::OpenHash, name.taint(), 0.85, origin);
+            }
+        } else if name.text.as_constants().is_none() {
+            if name.taint() == 0 {
+                self.report(
+                    Weakness::OpaqueCode,
+                    range,
+                    format!("a computed member of {path} is used"),
+                    0.6,
+                    Vec::new(),
+                );
+            } else {
+                self.report_flow(Weakness::CodeInjection, name.taint(), 0.7, origin);
+            }
+        }
+    }
+
+    /// Hash functions, ciphers and modes that are called by name.
+    pub(super) fn check_weak_member(&mut self, path: &str, args: &Arguments) {
+        let range = self.current_range();
+        let weak_mode =
+            args.iter().find_map(|(_, value)| value.path_name().filter(|path| path.ends_with(".MODE_ECB")));
+        if let Some(mode) = weak_mode {
+            self.report(Weakness::WeakCipher, range, format!("{mode} is broken"), 0.8, Vec::new());
+        }
+        let Some((module, name)) = path.rsplit_once('.') else { return };
+        if module == "hashlib" && library::WEAK_HASHES.contains(&name) {
+            if !self.situation(args).not_for_security {
+                self.report(Weakness::WeakHash, range, format!("{name} is broken"), 0.8, Vec::new());
+            }
+        } else if library::WEAK_CIPHERS.contains(&path) {
+            self.report(Weakness::WeakCipher, range, format!("{path} is broken"), 0.8, Vec::new());
+        }
+    }
+
+    /// Whether the function answers requests: a framework's decorator says so.
+    pub(super) fn is_route(&self, function: FunctionId) -> bool {
+        self.closures[function.index()].decorators.iter().any(|decorator| match &decorator.object {
+            Object::Instance(path) => {
+                library::ROUTE_DECORATORS.contains(&path.rsplit('.').next().unwrap_or_default())
+            }
+            _ => false,
+        })
+    }
+}

@@ -1,0 +1,27 @@
+//! Python source. Digits and arithmetic are harmless; letters can call something.
+
+use super::{Verdict, scan};
+use crate::text::{Checks, Hole, Mask, Text};
+
+const ARITHMETIC: Mask = Mask::NUMBER.union(Mask::SPACE).union(Mask::ascii(b"*/%()<>=!&|^~,"));
+
+/// Whether hostile content can become more than arithmetic.
+pub(crate) fn judge(text: &Text) -> Option<Verdict> {
+    scan(text, &(), &mut |(), _| (), &mut |(), hole| breaks(hole).then_some(0.95))
+}
+
+fn breaks(hole: Hole) -> bool {
+    !hole.mask.within(ARITHMETIC) && !hole.checks.has(Checks::TREE_CHECKED)
+}
+
+/// Whether hostile content can name any module or attribute.
+pub(crate) fn judge_name(text: &Text) -> Option<Verdict> {
+    scan(text, &(), &mut |(), _| (), &mut |(), hole| (!hole.mask.within(Mask::NUMBER)).then_some(0.7))
+}
+
+/// Whether a constant is plain arithmetic, which a program may as well compute by `eval`.
+pub(crate) fn is_harmless(text: &Text) -> bool {
+    text.as_constants().is_some_and(|texts| texts.iter().all(|text| Mask::of(text).within(ARITHMETIC)))
+        || text.summary().checks.has(Checks::TREE_CHECKED)
+        || text.summary().mask.within(ARITHMETIC)
+}

@@ -1,0 +1,106 @@
+//! HTML. Between tags a hole is dangerous when it can contain `<`; in a quoted attribute when it can contain the quote; in a
+//! tag without quotes or in a script when it can be more than a word.
+
+use super::{Verdict, scan};
+use crate::text::{Hole, Mask, Segment, Text};
+
+#[derive(Clone, PartialEq)]
+enum State {
+    Text,
+    Tag(String),
+    Attribute(String, char),
+    Script,
+}
+
+/// Whether hostile content can leave its place in a page.
+pub(crate) fn judge(text: &Text) -> Option<Verdict> {
+    scan(text, &State::Text, &mut advance, &mut |state, hole| breaks(state, hole))
+}
+
+fn breaks(state: &State, hole: Hole) -> Option<f32> {
+    let dangerous = match state {
+        State::Text => hole.mask.has('<'),
+        State::Attribute(_, quote) => hole.mask.has(*quote),
+        State::Tag(_) => !hole.mask.within(Mask::WORD.union(Mask::ascii(b"-.#%"))),
+        State::Script => !hole.mask.within(Mask::NUMBER),
+    };
+    dangerous.then_some(0.9)
+}
+
+fn advance(state: &mut State, text: &str) {
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        let after = &rest[character.len_utf8()..];
+        match state {
+            State::Text => {
+                let opens = character == '<'
+                    && after.starts_with(|next: char| next.is_ascii_alphabetic() || next == '/');
+                if opens {
+                    let name: String = after.chars().take_while(char::is_ascii_alphanumeric).collect();
+                    *state = State::Tag(name.to_ascii_lowercase());
+                }
+            }
+            State::Tag(name) => match character {
+                '>' => *state = if name == "script" { State::Script } else { State::Text },
+                '"' | '\'' => *state = State::Attribute(std::mem::take(name), character),
+                _ => {}
+            },
+            State::Attribute(name, quote) if *quote == character => *state = State::Tag(std::mem::take(name)),
+            State::Attribute(..) => {}
+            State::Script => {
+                if rest.get(..8).is_some_and(|end| end.eq_ignore_ascii_case("</script")) {
+                    *state = State::Tag(String::new());
+                }
+            }
+        }
+        rest = after;
+    }
+}
+
+/// Whether the constant parts contain a tag.
+pub(crate) fn looks_like(text: &Text) -> bool {
+    text.alternatives().iter().flatten().any(|segment| match segment {
+        Segment::Text(text) => has_tag(text),
+        Segment::Repeat(body) => looks_like(body),
+        Segment::Hole(_) => false,
+    })
+}
+
+fn has_tag(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at + 1..];
+        let name = rest.strip_prefix('/').unwrap_or(rest);
+        let length = name.find(|next: char| !next.is_ascii_alphanumeric()).unwrap_or(name.len());
+        let ends = matches!(name[length..].chars().next(), Some('>' | ' ' | '/'));
+        if length > 0 && name.starts_with(|first: char| first.is_ascii_alphabetic()) && ends {
+            return true;
+        }
+    }
+    false
+}
+
+/// `Name: ⟨hole⟩`: a header line that a line break would end.
+pub(crate) fn judge_header(text: &Text) -> Option<Verdict> {
+    let (mut taint, mut sure) = (0, 0.0);
+    for alternative in text.alternatives() {
+        if let [Segment::Text(name), Segment::Hole(hole), ..] = &alternative[..]
+            && is_header_name(name)
+            && hole.mask.has('\n')
+        {
+            taint |= hole.taint;
+            sure = 0.7;
+        }
+    }
+    Verdict::of(taint, sure)
+}
+
+fn is_header_name(text: &str) -> bool {
+    let Some(name) = text.strip_suffix(": ").or_else(|| text.strip_suffix(':')) else { return false };
+    let dashed =
+        name.contains('-') || matches!(name, "Location" | "Host" | "Cookie" | "Subject" | "From" | "To");
+    dashed
+        && name
+            .split('-')
+            .all(|word| word.starts_with(|first: char| first.is_ascii_uppercase()) && !word.contains(' '))
+}

@@ -1,0 +1,23 @@
+//! Paths of files. A hole is dangerous when it can name another folder: it can contain a separator, and nothing has shown
+//! that the whole path stays where it should.
+
+use super::{Verdict, scan};
+use crate::text::{Checks, Hole, Text};
+
+/// Whether hostile content can lead to another folder.
+pub(crate) fn judge(text: &Text) -> Option<Verdict> {
+    scan(text, &false, &mut |after_text, _| *after_text = true, &mut |after_text, hole| {
+        let dangerous = leaves(hole, *after_text);
+        *after_text = true;
+        dangerous.then_some(0.85)
+    })
+}
+
+fn leaves(hole: Hole, after_text: bool) -> bool {
+    if hole.checks.has(Checks::CONFINED) || !hole.mask.has('/') {
+        return false;
+    }
+    // Without `..`, and appended to a folder or not beginning at the root, a path can only go down.
+    let down_only = hole.checks.has(Checks::NO_PARENT) && (after_text || hole.checks.has(Checks::RELATIVE));
+    !down_only
+}

@@ -1,0 +1,67 @@
+//! URLs. What matters is who decides the host: a constant `https://host/` before the hole does, a leading `/` that no second
+//! one can follow does for a redirect, and so does a check of the host.
+
+use super::Verdict;
+use crate::text::{Checks, Hole, Mask, Segment, Text};
+
+/// What the URL is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Redirect,
+    Fetch,
+}
+
+/// Whether hostile content can decide the host.
+pub(crate) fn judge(text: &Text, purpose: Purpose) -> Option<Verdict> {
+    let mut taint = 0;
+    for alternative in text.alternatives() {
+        taint |= host_taint(alternative, purpose);
+    }
+    Verdict::of(taint, 0.85)
+}
+
+fn host_taint(segments: &[Segment], purpose: Purpose) -> u64 {
+    let mut before = String::new();
+    for segment in segments {
+        match segment {
+            Segment::Text(text) => before.push_str(text),
+            Segment::Hole(hole) => {
+                if fixes_host(&before, purpose) {
+                    return 0;
+                }
+                if decides(*hole, &before) {
+                    return hole.taint;
+                }
+                before.push('h');
+            }
+            Segment::Repeat(body) => return body.taint(),
+        }
+    }
+    0
+}
+
+fn fixes_host(before: &str, purpose: Purpose) -> bool {
+    match before.split_once("://") {
+        Some((_, rest)) => rest.contains(['/', '?', '#']),
+        None if purpose == Purpose::Redirect => {
+            let mut characters = before.chars();
+            characters.next() == Some('/')
+                && characters.next().is_some_and(|second| second != '/' && second != '\\')
+        }
+        None => false,
+    }
+}
+
+fn decides(hole: Hole, before: &str) -> bool {
+    if hole.taint == 0 || hole.checks.has(Checks::HOST_CHECKED) {
+        return false;
+    }
+    if before.is_empty() {
+        // Another site needs `//` or a scheme.
+        return hole.mask.has('/') || hole.mask.has(':') || hole.mask.has('\\');
+    }
+    if before == "/" {
+        return hole.mask.intersects(Mask::ascii(b"/\\")) && !hole.checks.has(Checks::RELATIVE);
+    }
+    true
+}
