@@ -5,7 +5,7 @@ usage: verify_checkpoint.py SAVED_DIR ORIGINAL.gguf GOLDEN_DIR {qwen|smollm2}
 
 SAVED_DIR is what Checkpoint::save wrote after Checkpoint::load(ORIGINAL.gguf). Compared are every weight with the library's
 own reading of the GGUF file, the ids of the texts of GOLDEN_DIR/text.json, and the rendered conversations; then the model
-writes a few tokens. Needs torch 2.15, transformers 5.23 and gguf 0.19.
+writes a few tokens. Needs torch 2.15, transformers 5.23, gguf 0.19 and accelerate.
 """
 import json
 import pathlib
