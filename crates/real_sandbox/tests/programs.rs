@@ -2,9 +2,12 @@
 
 mod support;
 
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
-use real_sandbox::{Action, Ending, Limits, Value};
+use real_sandbox::{Action, Config, Ending, Error, Limits, Profile, Sandbox, Strictness, Value};
 use support::{call, describe, job, run, sandbox, script};
 
 /// The ending of `f()`.
@@ -233,4 +236,55 @@ fn many_threads_get_their_own_answers() {
             });
         }
     });
+}
+
+/// Where some `numpy` is to be found: the interpreter's own, or the one that `real` has set up in its cache.
+fn numpy_folder() -> Option<PathBuf> {
+    let script = "import numpy, os; print(os.path.dirname(os.path.dirname(numpy.__file__)))";
+    let output = Command::new("python3").args(["-c", script]).output().ok()?;
+    if output.status.success() {
+        return Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()));
+    }
+    let cache = PathBuf::from(std::env::var_os("HOME")?).join(".cache/real");
+    let environments = std::fs::read_dir(cache).ok()?.flatten();
+    let libraries = environments.filter_map(|one| std::fs::read_dir(one.path().join("lib")).ok());
+    let folders = libraries.flatten().flatten().map(|library| library.path().join("site-packages"));
+    folders.into_iter().find(|folder| folder.join("numpy").is_dir())
+}
+
+#[test]
+fn numpy_values_are_the_lists_and_numbers_that_they_hold() {
+    let Some(folder) = numpy_folder() else {
+        eprintln!("skipped: numpy_values_are_the_lists_and_numbers_that_they_hold: there is no numpy");
+        return;
+    };
+    let config = Config {
+        profile: Profile::Numpy,
+        site_packages: vec![folder],
+        workers: NonZeroUsize::MIN,
+        strictness: Strictness::Degrade,
+        ..Config::default()
+    };
+    let sandbox = match Sandbox::start(config) {
+        Err(Error::Start(reason)) => {
+            eprintln!("skipped: numpy_values: the numpy found is not for this interpreter: {reason}");
+            return;
+        }
+        other => other.expect("a sandbox"),
+    };
+    let program = "\
+import numpy as np
+class Liar(np.ndarray):
+    __eq__ = lambda self, other: True
+def f():
+    yield np.arange(4).reshape(2, 2)
+    yield np.float64(0.5), np.int64(3), np.bool_(True), np.str_('a')
+    yield np.array([np.nan, 1j])
+    yield np.zeros(1).view(Liar)
+    yield np.random.rand() == np.random.RandomState(0).rand()
+f = lambda g=f: list(g())
+";
+    let ending = sandbox.run(&call(program, vec![])).expect("an outcome").ending;
+    let expected = r#"returned [[[0,1],[2,3]],{"$tuple":[0.5,3,true,"a"]},[{"$complex":[{"$float":"nan"},0.0]},{"$complex":[0.0,1.0]}],{"$opaque":"program.Liar"},true]"#;
+    assert_eq!(describe(&ending), expected);
 }

@@ -55,9 +55,7 @@ def build_walls(config):
             layer("namespaces", call, libc.unshare, NEW_NAMESPACES)
             layer("namespaces", build_root, config, readable)
         if "user" in layers:
-            if config["box"]:
-                os.chown(config["box"], NOBODY, NOBODY)
-            layer("user", become_nobody, readable)
+            layer("user", become_nobody, config["box"], readable)
         if "user_namespace" in layers:
             layer("user_namespace", enter_user_namespace, host_proc, NEW_MOUNT)
     else:
@@ -89,8 +87,10 @@ def enter_user_namespace(host_proc, more_namespaces):
         os.close(handle)
 
 
-def become_nobody(readable):
+def become_nobody(box, readable):
     os.setgroups([])
+    if box:
+        os.chown(box, NOBODY, NOBODY)
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
     for path in readable:
