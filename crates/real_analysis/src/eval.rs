@@ -25,6 +25,7 @@ use std::rc::Rc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::ThreatModel;
 use crate::dominators::Dominators;
 use crate::facts::Refinement;
 use crate::finding::FlowStep;
@@ -129,10 +130,11 @@ pub(crate) struct Engine<'a> {
     /// Something outside the frames changed: globals, fields, captured variables.
     changed: bool,
     library_mode: bool,
+    web_mode: bool,
 }
 
 impl<'a> Engine<'a> {
-    pub(crate) fn new(module: &'a Module, library_mode: bool) -> Self {
+    pub(crate) fn new(module: &'a Module, threat_model: ThreatModel) -> Self {
         let insts: usize = module.functions.iter().map(|function| function.insts.len()).sum();
         Self {
             module,
@@ -153,7 +155,8 @@ impl<'a> Engine<'a> {
             fuel: FUEL_BASE + FUEL_PER_INST * insts as u64,
             budget_hit: module.truncated,
             changed: false,
-            library_mode,
+            library_mode: threat_model == ThreatModel::Library,
+            web_mode: threat_model == ThreatModel::Web,
         }
     }
 

@@ -60,7 +60,7 @@ pub fn analyze(source: &str, options: &Options) -> Analysis {
     let module = python::lower(prelude.as_ref(), &program);
     debug_assert_eq!(ir::verify::module(&module), Ok(()));
     let threat_model = options.threat_model.unwrap_or_else(|| threat::choose(&module));
-    let mut engine = eval::Engine::new(&module, threat_model == ThreatModel::Library);
+    let mut engine = eval::Engine::new(&module, threat_model);
     engine.run_all(options.entry_point.as_deref());
     let lines = finding::Lines::new(source);
     let mut findings: Vec<Finding> = engine.reports.iter().map(|report| finding(report, &lines)).collect();

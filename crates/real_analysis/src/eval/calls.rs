@@ -19,7 +19,15 @@ impl Engine<'_> {
             Object::Function(target) => self.call_function(id, target, None, &arguments),
             Object::Bound(target, receiver) => self.call_function(id, target, Some(&receiver), &arguments),
             Object::Class(class) => self.construct(id, class, &arguments),
-            Object::Path(path) => self.call_library(id, &path, None, args, &arguments),
+            Object::Path(path) => {
+                let value = self.call_library(id, &path, None, args, &arguments);
+                // A method of a source: `request.args.get`.
+                if function.taint() == 0 || value.is_number() { value } else { mixed(&function, &arguments) }
+            }
+            Object::Instance(path) if &*path == HASH_MEMBER => {
+                self.check_hash_name(&function, callee, &Situation::default());
+                Value::new(Object::Instance("hashlib.new".into()), Text::unknown())
+            }
             Object::Method(receiver, name) => self.call_method(id, callee, &receiver, name, args, &arguments),
             _ => mixed(&function, &arguments),
         }
@@ -121,7 +129,7 @@ impl Engine<'_> {
                 return self.call_library(id, &path, Some(receiver), args, arguments);
             }
         }
-        let stringy = matches!(receiver.object, Object::Text | Object::Unknown);
+        let stringy = !matches!(receiver.object, Object::Container(_) | Object::Local(_) | Object::Class(_));
         if stringy && let Some(value) = self.string_method(text, receiver, arguments) {
             return value;
         }
@@ -130,7 +138,12 @@ impl Engine<'_> {
             None if matches!(text, "get" | "pop" | "setdefault") && receiver.taint() != 0 => {
                 receiver.any_text_keeping_mask()
             }
-            None => mixed(receiver, arguments),
+            None => match &receiver.object {
+                Object::Instance(path) => {
+                    self.call_library(id, &format!("{path}.{text}").into(), Some(receiver), args, arguments)
+                }
+                _ => mixed(receiver, arguments),
+            },
         }
     }
 
@@ -235,10 +248,8 @@ impl Engine<'_> {
         match api {
             Some(api) => self.apply(id, api, receiver, args, arguments),
             None => {
-                let all = mixed(&Value::unknown(), arguments);
-                let constructor =
-                    path.rsplit('.').next().is_some_and(|name| name.starts_with(char::is_uppercase));
-                if constructor { Value::new(Object::Instance(path.clone()), all.text) } else { all }
+                let all = mixed(&receiver.cloned().unwrap_or_else(Value::unknown), arguments);
+                Value::new(Object::Instance(path.clone()), all.text)
             }
         }
     }
@@ -399,6 +410,9 @@ impl Engine<'_> {
                 Some(symbol) => self.attribute(&object, symbol),
                 None => object.any_text(),
             });
+        }
+        if object.path_name() == Some("hashlib") {
+            return Some(Value::new(Object::Instance(HASH_MEMBER.into()), name.text));
         }
         self.check_dynamic_attribute(&object, &name);
         Some(Value::new(Object::Unknown, object.any_text().text))
@@ -569,6 +583,9 @@ impl Engine<'_> {
         situation
     }
 }
+
+/// `getattr(hashlib, name)`: judged where it is used, since the name may be checked in between.
+const HASH_MEMBER: &str = "hashlib.?";
 
 const MAX_DEPTH: usize = super::MAX_CALL_DEPTH;
 

@@ -586,7 +586,7 @@ impl Engine<'_> {
         let Some(relation) = self.relation(receiver, value) else { return Refinement::nothing() };
         let argument = first.map(|first| self.known(first));
         let proof = match (name, truth) {
-            ("isdigit" | "isdecimal" | "isnumeric", true) => Refinement::mask(Mask::DIGITS.with_other()),
+            ("isdigit" | "isdecimal" | "isnumeric", true) => Refinement::mask(Mask::DIGITS),
             ("isalnum", true) => Refinement::mask(Mask::ALNUM.with_other()),
             ("isalpha", true) => Refinement::mask(Mask::LETTERS.with_other()),
             ("isidentifier", true) => Refinement::mask(Mask::WORD.with_other()),

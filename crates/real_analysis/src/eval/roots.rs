@@ -56,7 +56,13 @@ impl Engine<'_> {
             .decorators
             .iter()
             .any(|value| value.path_name() == Some("builtins.staticmethod"));
-        let skip = body.class.is_some() && !is_static;
+        // A method without its class is still a method.
+        let is_method =
+            body.params.first().is_some_and(|param| matches!(self.name(param.name), "self" | "cls"));
+        let skip = (body.class.is_some() && !is_static) || is_method;
+        let takes_request = body.params.iter().take(2).any(|param| self.name(param.name) == "request");
+        let hostile = hostile || (self.web_mode && public && !helper && takes_request);
+        let route = route || (self.web_mode && takes_request);
         let params = body.params.iter().enumerate().map(|(index, param)| {
             if index == 0 && skip {
                 return body

@@ -5,7 +5,7 @@ use super::heap::Key;
 use super::strings::Arguments;
 use crate::grammar::code;
 use crate::ir::{FunctionId, ValueId};
-use crate::library::{self, Api, Concept};
+use crate::library::{self, Api, Concept, Origin};
 use crate::rules::{self, Situation, Weakness};
 use crate::text::{Taint, Text};
 use crate::value::{Object, Value};
@@ -57,6 +57,10 @@ impl Engine<'_> {
             .filter(|_| text.alternatives().len() < 64)
             .map_or_else(|| text.clone(), |value| value.text);
         let Some((weakness, verdict)) = rules::judge(concept, api, &text, situation) else { return };
+        let names_program = concept == Concept::Command && !situation.shell;
+        if names_program && self.confidence_of(verdict.taint) <= rules::origin_weight(Origin::Parameter) {
+            return;
+        }
         self.report_flow(weakness, verdict.taint, verdict.confidence, origin);
     }
 
@@ -100,8 +104,11 @@ impl Engine<'_> {
             }
             return;
         }
+        // A function that runs the program its caller names is a wrapper, not yet a weakness.
+        let chosen = |taint| self.confidence_of(taint) > rules::origin_weight(Origin::Parameter);
         if let Some((weakness, verdict)) = rules::judge(Concept::Command, "", &program.text, situation)
             && program.taint() & value.taint() != 0
+            && chosen(verdict.taint)
         {
             self.report_flow(weakness, verdict.taint, verdict.confidence, origin);
         }
@@ -124,11 +131,12 @@ impl Engine<'_> {
         );
     }
 
-    fn check_hash_name(&mut self, value: &Value, origin: ValueId, situation: &Situation) {
+    pub(super) fn check_hash_name(&mut self, value: &Value, origin: ValueId, situation: &Situation) {
         if situation.not_for_security {
             return;
         }
         let range = self.current_range();
+        let value = &self.rebuilt(origin, 0).unwrap_or_else(|| value.clone());
         if let Some(names) = value.text.as_constants() {
             let weak =
                 names.iter().find(|name| library::WEAK_HASHES.contains(&name.to_ascii_lowercase().as_str()));
@@ -155,11 +163,7 @@ impl Engine<'_> {
         let Some(path) = object.path_name().map(str::to_owned) else { return };
         let range = self.current_range();
         let origin = self.frame().inst;
-        if path == "hashlib" {
-            if name.taint() != 0 && name.text.as_constants().is_none() {
-                self.report_flow(Weakness::OpenHash, name.taint(), 0.85, origin);
-            }
-        } else if name.text.as_constants().is_none() {
+        if name.text.as_constants().is_none() {
             if name.taint() == 0 {
                 self.report(
                     Weakness::OpaqueCode,

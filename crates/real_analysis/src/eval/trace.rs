@@ -82,6 +82,7 @@ impl Engine<'_> {
         let op = self.op(value);
         let pure = match op {
             Op::Format(_) | Op::Binary { .. } => true,
+            Op::Call { callee, .. } if self.known(*callee).path_name() == Some("builtins.getattr") => true,
             Op::Call { callee, .. } => matches!(self.op(*callee), Op::Attribute { name, .. }
                 if matches!(self.name(*name), "format" | "strip" | "lower" | "upper" | "replace" | "encode")),
             _ => false,

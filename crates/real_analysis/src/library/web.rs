@@ -10,6 +10,8 @@ const FIRST: Slot = slot(0, "");
 
 pub(super) const APIS: &[Api] = &[
     api("flask.request", Source(Request, "the request")),
+    // A name that nothing binds: the snippet was cut out of a program.
+    api("builtins.request", Source(Request, "the request")),
     api("bottle.request", Source(Request, "the request")),
     api("quart.request", Source(Request, "the request")),
     api("sanic.request", Source(Request, "the request")),

@@ -229,11 +229,12 @@ impl Reader<'_> {
 
     fn escape(&mut self) -> Option<Mask> {
         Some(match self.next()? {
-            'd' => Mask::DIGITS.with_other(),
+            // Digits and spaces beyond ASCII are as harmless as those within.
+            'd' => Mask::DIGITS,
             'D' => Mask::DIGITS.complement(),
             'w' => Mask::WORD.with_other(),
             'W' => Mask::WORD.complement(),
-            's' => Mask::SPACE.with_other(),
+            's' => Mask::SPACE,
             'S' => Mask::SPACE.complement(),
             'n' => Mask::char('\n'),
             'r' => Mask::char('\r'),
