@@ -147,7 +147,7 @@ impl<'a> Engine<'a> {
             fields: FxHashMap::default(),
             bases: module.classes.iter().map(|_| Vec::new()).collect(),
             closures: module.functions.iter().map(|_| Closure::default()).collect(),
-            called: FxHashSet::default(),
+            called: roots::called_by_others(module),
             frames: Vec::new(),
             memo: FxHashMap::default(),
             reports: Vec::new(),

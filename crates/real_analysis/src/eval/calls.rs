@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::Engine;
 use super::heap::key_of;
 use super::strings::{Arguments, join_paths, positional};
-use crate::ir::{Arg, ArgKind, ClassId, FunctionId, ParamKind, Symbol, ValueId};
+use crate::ir::{Arg, ArgKind, ClassId, FunctionId, Op, ParamKind, Symbol, ValueId};
 use crate::library::{self, Api, Returns, Slot};
 use crate::rules::{self, Situation};
 use crate::text::{Checks, Hole, Mask, Text};
@@ -41,9 +41,6 @@ impl Engine<'_> {
         receiver: Option<&Value>,
         args: &Arguments,
     ) -> Value {
-        if self.frame().function.0 != 0 {
-            self.called.insert(target);
-        }
         let recursive = self.frames.iter().filter(|frame| frame.function == target).count() > 1;
         if recursive || self.frames.len() > MAX_DEPTH || self.fuel == 0 {
             self.budget_hit |= self.fuel == 0;
@@ -199,7 +196,7 @@ impl Engine<'_> {
             "index" | "count" => Value::number(),
             _ => return None,
         };
-        if let crate::ir::Op::Attribute { object, .. } = self.op(callee) {
+        if let Op::Attribute { object, .. } = self.op(callee) {
             self.refresh_container(*object, heap);
         }
         Some(value)
@@ -430,7 +427,10 @@ impl Engine<'_> {
         for (concept, slot) in api.sinks {
             if let Some((value, index)) = self.argument(*slot, receiver, arguments) {
                 let situation = self.situation(arguments);
-                let origin = index.map(|index| args.get(index).map_or(id, |arg| arg.value));
+                let origin = match index {
+                    Some(index) => args.get(index).map(|arg| arg.value),
+                    None => self.receiver_of(id),
+                };
                 self.check_sink(*concept, api, &value, origin.unwrap_or(id), &situation);
             }
         }
@@ -513,6 +513,15 @@ impl Engine<'_> {
                 let joined = subject.text.concat(&Text::constant("/")).concat(&reference.text);
                 Value::string(if reference.taint() == 0 { joined } else { joined.join(&reference.text) })
             }
+        }
+    }
+
+    /// The object that a method call is made on.
+    fn receiver_of(&self, call: ValueId) -> Option<ValueId> {
+        let Op::Call { callee, .. } = self.op(call) else { return None };
+        match self.op(*callee) {
+            Op::Attribute { object, .. } => Some(*object),
+            _ => None,
         }
     }
 

@@ -1,7 +1,11 @@
 //! Where evaluation begins, and who calls from outside.
 
 use super::Engine;
-use crate::ir::{Annotation, FunctionId, FunctionKind, Param, ParamKind};
+use rustc_hash::FxHashSet;
+
+use crate::ir::{
+    Annotation, ClassId, Function, FunctionId, FunctionKind, Module, Op, Param, ParamKind, Symbol,
+};
 use crate::library::{HARMLESS_TYPES, Origin};
 use crate::text::Text;
 use crate::value::{Object, Value};
@@ -98,6 +102,33 @@ impl Engine<'_> {
         };
         Value::new(object, Text::tainted(taint))
     }
+}
+
+/// Functions that other functions of the program call by name, and methods that other methods call on `self`.
+///
+/// Calls of the module's own code do not count: a demonstration at the end of a file says nothing about outsiders.
+pub(super) fn called_by_others(module: &Module) -> FxHashSet<FunctionId> {
+    let mut names = FxHashSet::default();
+    for (index, caller) in module.functions.iter().enumerate().skip(1) {
+        for inst in &caller.insts {
+            let Op::Call { callee, .. } = &inst.op else { continue };
+            match &caller.insts[callee.index()].op {
+                Op::Global(name) => drop(names.insert((*name, None, index))),
+                Op::Attribute { object, name } if matches!(caller.insts[object.index()].op, Op::Param(0)) => {
+                    names.insert((*name, caller.class, index));
+                }
+                _ => {}
+            }
+        }
+    }
+    let is_called = |index: usize, function: &Function| {
+        let same = |(name, class, caller): &(Symbol, Option<ClassId>, usize)| {
+            *name == function.name && *class == function.class && *caller != index
+        };
+        function.kind == FunctionKind::Function && names.iter().any(same)
+    };
+    let called = module.functions.iter().enumerate().filter(|(index, function)| is_called(*index, function));
+    called.map(|(index, _)| FunctionId(index as u32)).collect()
 }
 
 fn typed_param(param: &Param) -> Value {
