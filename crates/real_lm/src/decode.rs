@@ -8,10 +8,10 @@ use rayon::prelude::*;
 
 use crate::forward::{Keep, Workspace, embed, forward_with};
 use crate::heads::HeadShape;
-use crate::ops::few_rows::few_rows;
+use crate::ops::few_rows::{few_rows, product};
 use crate::ops::norm::rms_norm;
 use crate::ops::rope::{RopeTable, Turn};
-use crate::ops::simd::{add, dot, exp, kernel, max, sum_of};
+use crate::ops::simd::{add, exp, kernel, max, sum_of};
 use crate::ops::swiglu::swiglu;
 use crate::packed::Packed;
 use crate::parameters::{LayerRanges, Model};
@@ -179,37 +179,48 @@ fn attend(
     for head in q.chunks_exact_mut(shape.dim).chain(k.chunks_exact_mut(shape.dim)) {
         rope.turn(head, position, Turn::Forward);
     }
-    let mut scores = vec![0.0; position + 1];
+    let mut scores = vec![0.0; shape.group() * (position + 1)];
     let group = shape.group() * shape.dim;
     let new = k.chunks_exact(shape.dim).zip(v.chunks_exact(shape.dim));
     let queries = q.chunks_exact(group).zip(out.chunks_exact_mut(group));
     for (([keys, values], (k, v)), (q, out)) in cache.iter_mut().zip(new).zip(queries) {
         keys.extend_from_slice(k);
         values.extend_from_slice(v);
-        attend_group(q, keys, values, k.len(), &mut scores, out);
+        let mut rows: Vec<&mut [f32]> = scores.chunks_exact_mut(position + 1).collect();
+        product(q, keys, shape.dim, &mut rows);
+        for (scores, out) in rows.into_iter().zip(out.chunks_exact_mut(shape.dim)) {
+            mix_values(scores, values, out);
+        }
     }
 }
 
+/// Columns of values mixed at once, in registers.
+const COLUMNS: usize = 32;
+
 kernel! {
-    /// The heads of one group: `q [group, D]` with keys and values `[n, D]`.
-    fn attend_group(q: &[f32], keys: &[f32], values: &[f32], dim: usize, scores: &mut [f32], out: &mut [f32]) {
+    /// `out [D] = softmax(scores / sqrt(D)) V` for the scores of n keys and `V [n, D]`.
+    fn mix_values(scores: &mut [f32], values: &[f32], out: &mut [f32]) {
+        let dim = out.len();
         let scale = (dim as f32).sqrt().recip();
-        for (q, out) in q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
-            for (score, key) in scores.iter_mut().zip(keys.chunks_exact(dim)) {
-                *score = dot(q, key) * scale;
-            }
-            let top = max(scores);
-            for score in scores.iter_mut() {
-                *score = exp(*score - top);
-            }
-            let inverse = sum_of(scores, |x| x).recip();
-            out.fill(0.0);
-            for (score, value) in scores.iter().zip(values.chunks_exact(dim)) {
-                let p = score * inverse;
-                for (out, value) in out.iter_mut().zip(value) {
-                    *out = p.mul_add(*value, *out);
+        let top = max(scores);
+        for score in scores.iter_mut() {
+            *score = exp((*score - top) * scale);
+        }
+        let inverse = sum_of(scores, |x| x).recip();
+        let (blocks, rest) = out.as_chunks_mut::<COLUMNS>();
+        for (i, block) in blocks.iter_mut().enumerate() {
+            let mut sums = [0.0f32; COLUMNS];
+            for (&p, row) in scores.iter().zip(values.chunks_exact(dim)) {
+                for (sum, &value) in sums.iter_mut().zip(&row[i * COLUMNS..(i + 1) * COLUMNS]) {
+                    *sum = p.mul_add(value, *sum);
                 }
             }
+            *block = sums.map(|sum| sum * inverse);
+        }
+        let done = dim - rest.len();
+        for (i, out) in rest.iter_mut().enumerate() {
+            let column = values.chunks_exact(dim).map(|row| row[done + i]);
+            *out = scores.iter().zip(column).map(|(p, value)| p * value).sum::<f32>() * inverse;
         }
     }
 }

@@ -12,11 +12,12 @@
 
 use rayon::prelude::*;
 
-use super::simd::kernel;
+#[cfg(target_arch = "x86_64")]
+use super::simd::has_avx2;
 
 /// Elements of the inner dimension summed side by side.
 const LANES: usize = 8;
-/// Rows of W in a tile.
+/// Rows of W in a tile, unless there is a single row of x.
 const OUTPUTS: usize = 3;
 /// Rows of x in a tile.
 const ROWS: usize = 4;
@@ -43,33 +44,138 @@ pub(crate) fn few_rows(x: &[f32], weight: &[f32], width: usize, y: &mut [f32]) {
         .for_each(|(mut y, weight)| product(x, weight, width, &mut y));
 }
 
-kernel! {
-    fn product(x: &[f32], weight: &[f32], width: usize, y: &mut [&mut [f32]]) {
-        for (j, weight) in weight.chunks(OUTPUTS * width).enumerate() {
-            for (x, y) in x.chunks(ROWS * width).zip(y.chunks_mut(ROWS)) {
-                match (y.len(), weight.len() / width) {
-                    (ROWS, OUTPUTS) => tile::<ROWS, OUTPUTS>(x, weight, width, y, j * OUTPUTS),
-                    (_, OUTPUTS) => rows::<OUTPUTS>(x, weight, width, y, j * OUTPUTS),
-                    _ => for (k, weight) in weight.chunks_exact(width).enumerate() {
-                        rows::<1>(x, weight, width, y, j * OUTPUTS + k);
-                    }
-                }
-            }
+/// The whole product on the calling thread, into the columns of y that `weight` has rows for.
+pub(crate) fn product(x: &[f32], weight: &[f32], width: usize, y: &mut [&mut [f32]]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2,fma")]
+        fn product_avx2(x: &[f32], weight: &[f32], width: usize, y: &mut [&mut [f32]]) {
+            product_with::<avx2::Avx2>(x, weight, width, y);
+        }
+        if has_avx2() {
+            // SAFETY: `has_avx2` has just found both features on this CPU.
+            #[expect(unsafe_code, reason = "calls a function compiled for more than the target's default")]
+            return unsafe { product_avx2(x, weight, width, y) };
+        }
+    }
+    product_with::<[f32; LANES]>(x, weight, width, y);
+}
+
+#[inline(always)]
+fn product_with<V: Eight>(x: &[f32], weight: &[f32], width: usize, y: &mut [&mut [f32]]) {
+    if y.len() == 1 {
+        columns::<V, 8>(x, weight, width, y);
+    } else {
+        columns::<V, OUTPUTS>(x, weight, width, y);
+    }
+}
+
+/// All rows of x by `N` rows of W at a time, so that W is read once.
+#[inline(always)]
+fn columns<V: Eight, const N: usize>(x: &[f32], weight: &[f32], width: usize, y: &mut [&mut [f32]]) {
+    let whole = weight.len() / width / N * N;
+    let (tiles, rest) = weight.split_at(whole * width);
+    for (j, weight) in tiles.chunks_exact(N * width).enumerate() {
+        rows::<V, N>(x, weight, width, y, j * N);
+    }
+    for (j, weight) in rest.chunks_exact(width).enumerate() {
+        rows::<V, 1>(x, weight, width, y, whole + j);
+    }
+}
+
+/// All rows of x by `N` rows of W.
+#[inline(always)]
+fn rows<V: Eight, const N: usize>(
+    x: &[f32],
+    weight: &[f32],
+    width: usize,
+    y: &mut [&mut [f32]],
+    column: usize,
+) {
+    for (x, y) in x.chunks(ROWS * width).zip(y.chunks_mut(ROWS)) {
+        match y.len() {
+            1 => tile::<V, 1, N>(x, weight, width, y, column),
+            2 => tile::<V, 2, N>(x, weight, width, y, column),
+            3 => tile::<V, 3, N>(x, weight, width, y, column),
+            _ => tile::<V, ROWS, N>(x, weight, width, y, column),
         }
     }
 }
 
-/// Rows of x one by one, by `N` rows of W.
-#[inline(always)]
-fn rows<const N: usize>(x: &[f32], weight: &[f32], width: usize, y: &mut [&mut [f32]], column: usize) {
-    for (x, y) in x.chunks_exact(width).zip(y.chunks_mut(1)) {
-        tile::<1, N>(x, weight, width, y, column);
+/// Eight numbers, in a register where there is one of that width.
+trait Eight: Copy {
+    fn zero() -> Self;
+    fn load(from: &[f32; LANES]) -> Self;
+    /// `self + a b`
+    fn add_product(self, a: Self, b: Self) -> Self;
+    fn to_array(self) -> [f32; LANES];
+}
+
+impl Eight for [f32; LANES] {
+    #[inline(always)]
+    fn zero() -> Self {
+        [0.0; LANES]
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32; LANES]) -> Self {
+        *from
+    }
+
+    #[inline(always)]
+    fn add_product(self, a: Self, b: Self) -> Self {
+        std::array::from_fn(|lane| a[lane].mul_add(b[lane], self[lane]))
+    }
+
+    #[inline(always)]
+    fn to_array(self) -> [f32; LANES] {
+        self
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(
+    unsafe_code,
+    reason = "vector instructions, which the compiler does not reliably find by itself here"
+)]
+mod avx2 {
+    use std::arch::x86_64::{__m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps};
+
+    #[derive(Clone, Copy)]
+    pub(super) struct Avx2(__m256);
+
+    impl super::Eight for Avx2 {
+        #[inline(always)]
+        fn zero() -> Self {
+            // SAFETY: an `Avx2` exists only below `product_avx2`, which runs on CPUs with AVX2 and FMA; so for all of these.
+            Self(unsafe { _mm256_setzero_ps() })
+        }
+
+        #[inline(always)]
+        fn load(from: &[f32; super::LANES]) -> Self {
+            // SAFETY: as above, and the reference is to eight numbers.
+            Self(unsafe { _mm256_loadu_ps(from.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn add_product(self, a: Self, b: Self) -> Self {
+            // SAFETY: as in `zero`.
+            Self(unsafe { _mm256_fmadd_ps(a.0, b.0, self.0) })
+        }
+
+        #[inline(always)]
+        fn to_array(self) -> [f32; super::LANES] {
+            let mut out = [0.0; super::LANES];
+            // SAFETY: as in `zero`, and the array is of eight numbers.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), self.0) };
+            out
+        }
     }
 }
 
 /// `R` rows of x by `N` rows of W, to the columns of y from `column` on.
 #[inline(always)]
-fn tile<const R: usize, const N: usize>(
+fn tile<V: Eight, const R: usize, const N: usize>(
     x: &[f32],
     weight: &[f32],
     width: usize,
@@ -78,23 +184,22 @@ fn tile<const R: usize, const N: usize>(
 ) {
     let x: [&[f32]; R] = std::array::from_fn(|i| &x[i * width..(i + 1) * width]);
     let weight: [&[f32]; N] = std::array::from_fn(|j| &weight[j * width..(j + 1) * width]);
-    let x_chunks = x.map(|x| x.as_chunks::<LANES>().0);
-    let weight_chunks = weight.map(|weight| weight.as_chunks::<LANES>().0);
     let chunks = width / LANES;
-    let mut sums = [[[0.0f32; LANES]; N]; R];
+    let x_chunks = x.map(|x| &x.as_chunks::<LANES>().0[..chunks]);
+    let weight_chunks = weight.map(|weight| &weight.as_chunks::<LANES>().0[..chunks]);
+    let mut sums = [[V::zero(); N]; R];
     for c in 0..chunks {
+        let weights: [V; N] = std::array::from_fn(|j| V::load(&weight_chunks[j][c]));
         for i in 0..R {
+            let x = V::load(&x_chunks[i][c]);
             for j in 0..N {
-                for lane in 0..LANES {
-                    sums[i][j][lane] =
-                        x_chunks[i][c][lane].mul_add(weight_chunks[j][c][lane], sums[i][j][lane]);
-                }
+                sums[i][j] = sums[i][j].add_product(x, weights[j]);
             }
         }
     }
     for i in 0..R {
         for j in 0..N {
-            let [a, b, c, d, e, f, g, h] = sums[i][j];
+            let [a, b, c, d, e, f, g, h] = sums[i][j].to_array();
             let mut total = ((a + e) + (c + g)) + ((b + f) + (d + h));
             for k in chunks * LANES..width {
                 total = x[i][k].mul_add(weight[j][k], total);
@@ -121,13 +226,16 @@ mod tests {
             let mut y = vec![0.0; rows * outputs];
             few_rows(&x, &weight, width, &mut y);
             for (x, y) in x.chunks(width).zip(y.chunks(outputs)) {
-                for (weight, y) in weight.chunks(width).zip(y) {
-                    let exact: f64 = x.iter().zip(weight).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+                for (row, y) in weight.chunks(width).zip(y.iter()) {
+                    let exact: f64 = x.iter().zip(row).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
                     assert!(
                         (f64::from(*y) - exact).abs() < 1e-5 * (width as f64).sqrt(),
                         "{rows} {outputs} {width}"
                     );
                 }
+                let mut portable = vec![0.0; outputs];
+                product_with::<[f32; LANES]>(x, &weight, width, &mut [&mut portable]);
+                assert_eq!(portable, y, "both kinds of registers give the same bits");
                 let mut alone = vec![0.0; outputs];
                 few_rows(x, &weight, width, &mut alone);
                 assert_eq!(alone, y, "a row alone has the bits it has in a batch");

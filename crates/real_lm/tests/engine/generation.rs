@@ -6,7 +6,7 @@ use real_lm::head::{self, Rows};
 use real_lm::{Finish, Generated, Keep, Model, Packed, Sampling, Workspace, forward, generate};
 
 use crate::golden::{Golden, NAMES};
-use crate::support::random_model;
+use crate::support::{random_model, wide_model};
 
 fn prompts() -> Vec<Vec<u32>> {
     vec![
@@ -50,8 +50,9 @@ fn greedy_with_caches_equals_greedy_without() {
 
 #[test]
 fn logprobs_are_those_of_the_head() {
-    for name in NAMES {
-        let model = Golden::read(name).model();
+    let named = NAMES.map(|name| (name, Golden::read(name).model()));
+    // The last has heads as wide as a block of columns.
+    for (name, model) in named.into_iter().chain([("wide", wide_model())]) {
         for temperature in [1.0, 0.6] {
             let sampling = Sampling { temperature, top_p: 0.9, max_new_tokens: 30, ..Sampling::default() };
             for (prompt, completion) in prompts().into_iter().zip(complete(&model, &sampling)) {
@@ -62,7 +63,7 @@ fn logprobs_are_those_of_the_head() {
                 let scored = Rows { rows: &rows, targets: &completion.ids, temperature };
                 let scores = head::score(&model, workspace.hidden(), scored);
                 for (drawn, scored) in completion.logprobs.iter().zip(&scores.logprobs) {
-                    assert!((drawn - scored).abs() < 1e-5, "{name}: {drawn} is not {scored}");
+                    assert!((drawn - scored).abs() < 5e-5, "{name}: {drawn} is not {scored}");
                 }
             }
         }
@@ -71,13 +72,14 @@ fn logprobs_are_those_of_the_head() {
 
 #[test]
 fn neither_the_batch_nor_the_threads_change_a_completion() {
-    let model = random_model(6);
-    let sampling = Sampling { max_new_tokens: 40, seed: 9, batch: 1, ..Sampling::default() };
-    let alone = complete(&model, &sampling);
-    for (batch, threads) in [(2, 1), (3, 2), (64, 5)] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let together = pool.install(|| complete(&model, &Sampling { batch, ..sampling.clone() }));
-        assert_eq!(alone, together, "batch {batch}, {threads} threads");
+    for model in [random_model(6), wide_model()] {
+        let sampling = Sampling { max_new_tokens: 40, seed: 9, batch: 1, ..Sampling::default() };
+        let alone = complete(&model, &sampling);
+        for (batch, threads) in [(2, 1), (3, 2), (64, 5)] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let together = pool.install(|| complete(&model, &Sampling { batch, ..sampling.clone() }));
+            assert_eq!(alone, together, "batch {batch}, {threads} threads");
+        }
     }
 }
 
