@@ -9,7 +9,8 @@ use crate::Value;
 /// What to run, once, in a process of its own.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Trusted set-up, executed first in the globals that the program will see. Empty for none.
+    /// Trusted set-up, executed first in the globals that the program will see. Empty for none. If it fails, so does the job, as an
+    /// outage of ours.
     pub prelude: String,
     /// The program under study, compiled as a unit of its own.
     pub program: String,
@@ -88,11 +89,11 @@ pub struct Outcome {
 pub enum Ending {
     /// The call or the expression returned this value.
     Returned(Value),
-    /// The script ran to its end.
+    /// The script ran to its end, or left with `sys.exit(0)`.
     Finished,
     /// The call or the script raised; `types` is the exception's class and its bases, by name.
     Raised {
-        /// Class names, most specific first (`["KeyError", "LookupError", "Exception", …]`).
+        /// Class names, most specific first (`["KeyError", "LookupError", "Exception", …]`), without their modules.
         types: Vec<String>,
         /// `str(exception)`, shortened.
         message: String,
@@ -106,7 +107,7 @@ pub enum Ending {
     },
     /// The entry point does not exist or is not callable.
     EntryPointMissing,
-    /// The process ended by itself before it reported (`sys.exit` inside a call included).
+    /// The process ended by itself before it reported, with this status. `sys.exit` inside of a call or at import is one of these.
     Exited(i32),
     /// The process was killed by this signal, by no limit of ours.
     Signaled(i32),

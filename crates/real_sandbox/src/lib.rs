@@ -43,15 +43,27 @@
 //! The walls ([`Layer`]) are built in `runner/isolation.py`, the life of a worker is in `runner/worker.py`, and what happens inside
 //! of a job is in `runner/program.py`. Python does this, and not a `pre_exec` hook, because a trainer with threads and many
 //! gigabytes cannot be forked safely or cheaply; the standard library starts a plain `exec` without copying it.
+//!
+//! # What a job costs
+//!
+//! On one core of a busy virtual machine (Zen 3), median: 3.3 ms for a small call, 4.9 ms for one that uses `numpy`. Most of it is the
+//! kernel's work for a fork: page tables, and a few hundred pages that the interpreter touches.
+//! `cargo run --release -p real_sandbox --example bench_sandbox` measures it.
+//!
+//! # What it does not do
+//!
+//! - It sets no control group: [`Limits::memory`] holds for each process of a job, and [`Limits::processes`] bounds their number.
+//! - It does not hide the machine's clock, its processor or the kernel's version.
+//! - It does not make programs deterministic beyond a fixed hash seed, seeded `random` and `numpy.random`, and one thread of BLAS.
+//! - A program that leaves the interpreter's memory safety (`ctypes`) is contained by the walls, not by Python.
 
 mod claim;
 mod config;
 mod job;
+mod sandbox;
 mod seccomp;
 mod value;
 mod worker;
-
-mod sandbox;
 
 pub use config::{Config, Layer, Profile, Protection, Strictness};
 pub use job::{Action, Ending, Job, Limits, Outcome, Resource};

@@ -13,6 +13,10 @@
 //! | a dict with other keys, or with a key that starts with `$` | `{"$dict": [[1, "a"]]}` |
 //! | an int beyond 64 bits | `{"$int": "123456789012345678901234567890"}` |
 //! | an instance of any other class | `{"$opaque": "module.Class"}` |
+//!
+//! A returned value is read by its exact type, because an instance of a subclass could pretend to be equal to anything. Two kinds of
+//! library classes are read as what they hold: `OrderedDict`, `defaultdict` and `Counter` as `dict`, and the arrays and
+//! scalars of `numpy` as lists and numbers. A string with lone surrogates is opaque, and so is what is nested too deeply (about a hundred levels).
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
