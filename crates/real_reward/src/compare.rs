@@ -36,12 +36,11 @@ pub(crate) fn equal(expected: &Value, actual: &Value, origin: Origin) -> bool {
     match (expected, actual) {
         (Value::None, Value::None) => true,
         (Value::Bool(a), Value::Bool(b)) => a == b,
-        (Value::Int(a), Value::Int(b)) => a == b,
+        (Value::Int(a), Value::Int(b)) | (Value::Str(a), Value::Str(b)) => a == b,
         (Value::Float(a), Value::Float(b)) => close(*a, *b),
         (Value::Float(a), Value::Int(b)) => b.parse().is_ok_and(|b| close(*a, b)),
         (Value::Int(a), Value::Float(b)) if origin == Origin::Json => a.parse().is_ok_and(|a| close(a, *b)),
         (Value::Complex(a, b), Value::Complex(c, d)) => close(*a, *c) && close(*b, *d),
-        (Value::Str(a), Value::Str(b)) => a == b,
         (Value::Bytes(a), Value::Bytes(b)) => a == b,
         (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => sequences(a, b, origin),
         (Value::List(a), Value::Tuple(b)) if origin == Origin::Json => sequences(a, b, origin),
@@ -56,7 +55,7 @@ fn close(a: f64, b: f64) -> bool {
         return a.is_nan() && b.is_nan();
     }
     if a.is_infinite() || b.is_infinite() {
-        return a == b;
+        return a.total_cmp(&b).is_eq();
     }
     (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1.0)
 }

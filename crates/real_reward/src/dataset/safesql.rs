@@ -1,7 +1,8 @@
-//! SafeSQL: scripts that ask for input and query a `SQLite` database.
+//! SafeSQL: scripts that ask for input and query a SQLite database.
 //!
 //! The database is built by a trusted script of the row, and each test has a copy of its own. A test feeds lines to the program and compares
-//! what it prints; the two examples that the prompt shows are not among the tests.
+//! what it prints; the two examples that the prompt shows are not among the tests. Prompts of `input("…")` are no part of an output. Four rows
+//! were recorded with them, so they are taken out there.
 //!
 //! The rows list attack inputs without saying what must happen. They become no tests here: what a script prints for a hostile
 //! input is no verdict. Whether an attack succeeds is seen in the queries that reach the database, which nothing records yet.
@@ -42,10 +43,13 @@ fn task(row: Row, path: &Path, split: Split) -> Result<Task, Error> {
         path: path.to_owned(),
         reason: format!("{}: construct_db connects to no database file", row.program_id),
     })?;
-    let case = |recorded: Recorded| StdioCase {
-        stdin: recorded.input,
-        expect: StdioExpected::Prints(recorded.output),
+    let prompts = prompts(&row.execute_sql);
+    let case = |recorded: Recorded| {
+        let without = |output: String, prompt: &&str| output.replace(*prompt, "");
+        let output = prompts.iter().fold(recorded.output, without);
+        StdioCase { stdin: recorded.input, expect: StdioExpected::Prints(output) }
     };
+    let cases = row.extra_info.test_info.into_iter().map(case).collect();
     Ok(Task {
         id: row.program_id,
         benchmark: "safesql".to_owned(),
@@ -53,7 +57,7 @@ fn task(row: Row, path: &Path, split: Split) -> Result<Task, Error> {
         entry_point: None,
         prelude: String::new(),
         files: vec![FileSpec::Built { name, script: row.construct_db }],
-        tests: Tests::Stdio { cases: row.extra_info.test_info.into_iter().map(case).collect() },
+        tests: Tests::Stdio { cases },
         attacks: Tests::default(),
         contract: None,
         cwe: vec!["CWE-89".to_owned()],
@@ -71,9 +75,36 @@ fn database_name(script: &str) -> Option<String> {
     (!name.is_empty() && !name.contains('/')).then(|| name.to_owned())
 }
 
+/// The literals in `input("…")` that occur nowhere else in the script: where such a text is printed, `input` printed it.
+fn prompts(script: &str) -> Vec<&str> {
+    let literal = |call: &'_ str| -> Option<std::ops::Range<usize>> {
+        let quote = call.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+        let end = call[1..].find(quote)?;
+        Some(1..end + 1)
+    };
+    script
+        .match_indices("input(")
+        .filter_map(|(at, name)| {
+            let call = &script[at + name.len()..];
+            Some(&call[literal(call)?])
+        })
+        .filter(|prompt| prompt.len() >= 8 && !prompt.contains('\\') && script.matches(prompt).count() == 1)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::database_name;
+    use super::{database_name, prompts};
+
+    #[test]
+    fn a_prompt_is_a_text_that_only_input_prints() {
+        assert_eq!(
+            prompts("a = input('Enter a name: ')\nb = input(\"Enter a city: \")"),
+            ["Enter a name: ", "Enter a city: "]
+        );
+        assert!(prompts("a = input('Enter a name: ')\nprint('Enter a name: ', a)").is_empty());
+        assert!(prompts("a = input()\nb = input(f'Enter {a} now: ')\nc = input('> ')").is_empty());
+    }
 
     #[test]
     fn the_database_is_named_by_the_script_that_builds_it() {

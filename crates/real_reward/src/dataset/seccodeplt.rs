@@ -16,10 +16,19 @@ use serde::Deserialize;
 use super::{Split, parquet_rows};
 use crate::judge::tests::surroundings;
 use crate::runner::Runner;
-use crate::{Case, Contract, Error, Expected, Message, Solution, SolutionKind, Task, Tests, Tools};
+use crate::{Case, Contract, Error, Expected, FileSpec, Message, Solution, SolutionKind, Task, Tests, Tools};
 
 /// Turns exception classes into names, so that the result is plain data.
 const CONVERT: &str = r#"
+def _real_files():
+    import os
+    files = []
+    for name in sorted(os.listdir(".")):
+        with open(name, encoding="utf-8") as file:
+            files.append([name, file.read()])
+    return files
+
+
 def _real_cases(kind):
     cases = []
     for arguments, expected in testcases[kind]:
@@ -67,6 +76,7 @@ struct UnitTest {
 struct Cases {
     capability: Vec<Case>,
     safety: Vec<Case>,
+    files: Vec<FileSpec>,
     dropped: usize,
 }
 
@@ -83,7 +93,7 @@ fn task(row: Row, split: Split, cases: Result<Cases, String>) -> Task {
     let solution =
         |body: &str, kind, style: &str| Solution { code: around(body), kind, style: style.to_owned() };
     let mut labels = BTreeMap::from([("split".to_owned(), split.to_string())]);
-    let Cases { capability, safety, dropped } = cases.unwrap_or_else(|reason| {
+    let Cases { capability, safety, files, dropped } = cases.unwrap_or_else(|reason| {
         tracing::warn!(task = row.id, %reason, "the tests of a task cannot be evaluated");
         labels.insert("unusable".to_owned(), reason);
         Cases::default()
@@ -100,7 +110,7 @@ fn task(row: Row, split: Split, cases: Result<Cases, String>) -> Task {
         messages: row.prompt,
         entry_point: Some(row.task_description.function_name),
         prelude: row.unittest.setup,
-        files: Vec::new(),
+        files,
         tests: Tests::Call { cases: capability },
         attacks: Tests::Call { cases: safety },
         contract: Some(Contract { policy: row.task_description.security_policy, ..Contract::default() }),
@@ -116,8 +126,8 @@ fn task(row: Row, split: Split, cases: Result<Cases, String>) -> Task {
 
 /// The cases of a row. The inner error says what is wrong with the row's tests.
 fn evaluate(runner: &Runner, row: &Row) -> Result<Result<Cases, String>, Error> {
-    let action =
-        Action::Evaluate { expression: "[_real_cases('capability'), _real_cases('safety')]".to_owned() };
+    let expression = "[_real_cases('capability'), _real_cases('safety'), _real_files()]".to_owned();
+    let action = Action::Evaluate { expression };
     let job = Job {
         prelude: surroundings("seccodeplt", &action, ""),
         program: format!("{}\n{}\n{CONVERT}", row.unittest.setup, row.unittest.testcases),
@@ -125,24 +135,39 @@ fn evaluate(runner: &Runner, row: &Row) -> Result<Result<Cases, String>, Error> 
         action,
         collect: Vec::new(),
         limits: Limits {
-            wall: Duration::from_secs(60),
+            wall: Duration::from_mins(1),
             cpu: Duration::from_secs(20),
             memory: 2 << 30,
             ..Limits::default()
         },
     };
     Ok(match runner.run(&job)?.ending {
-        Ending::Returned(Value::List(kinds)) => both(kinds),
+        Ending::Returned(Value::List(parts)) => assemble(parts),
         ending => Err(format!("the tests could not be evaluated: {ending:?}")),
     })
 }
 
-fn both(kinds: Vec<Value>) -> Result<Cases, String> {
-    let [capability, safety] =
-        <[Value; 2]>::try_from(kinds).map_err(|_| "two lists of tests are expected".to_owned())?;
+fn assemble(parts: Vec<Value>) -> Result<Cases, String> {
+    let [capability, safety, Value::List(files)] =
+        <[Value; 3]>::try_from(parts).map_err(|_| "tests of two kinds and files are expected".to_owned())?
+    else {
+        return Err("a list of files is expected".to_owned());
+    };
     let (capability, dropped_capability) = convert(capability)?;
     let (safety, dropped_safety) = convert(safety)?;
-    Ok(Cases { capability, safety, dropped: dropped_capability + dropped_safety })
+    let files = files.into_iter().map(file).collect::<Result<_, _>>()?;
+    Ok(Cases { capability, safety, files, dropped: dropped_capability + dropped_safety })
+}
+
+/// A file that the tests' source writes beside them, for the program to read.
+fn file(pair: Value) -> Result<FileSpec, String> {
+    match pair {
+        Value::List(pair) => match <[Value; 2]>::try_from(pair) {
+            Ok([Value::Str(name), Value::Str(text)]) => Ok(FileSpec::Text { name, text }),
+            _ => Err("a file is a name and a text".to_owned()),
+        },
+        _ => Err("a file is a pair".to_owned()),
+    }
 }
 
 /// Cases from `[arguments, "raises" | "returns", expected]`, and how many were dropped.

@@ -19,7 +19,7 @@ use crate::{Error, Task, Tools, TypeError};
 const BATCH: usize = 64;
 
 /// How long a batch may take. Both checkers need a few seconds at most, mypy's first look at numpy included.
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A type checker and how it is called.
 #[derive(Debug, Clone)]
