@@ -14,9 +14,17 @@ use crate::{Config, Job, Layer, Outcome, Protection, Strictness};
 pub struct Sandbox {
     launch: Launch,
     protection: Protection,
+    queue: Mutex<Queue>,
+    moved: Condvar,
+}
+
+/// Callers are served in the order in which they came.
+#[derive(Debug)]
+struct Queue {
     /// A place for every worker that is not running a job; `None` where one has to be started again.
-    idle: Mutex<Vec<Option<Worker>>>,
-    returned: Condvar,
+    idle: Vec<Option<Worker>>,
+    next_ticket: u64,
+    now_serving: u64,
 }
 
 /// The sandbox itself failed. No program can cause any of these.
@@ -75,7 +83,8 @@ impl Sandbox {
             python: facts.python,
             interpreter_memory: facts.memory,
         };
-        Ok(Self { launch, protection, idle: Mutex::new(workers), returned: Condvar::new() })
+        let queue = Queue { idle: workers, next_ticket: 0, now_serving: 0 };
+        Ok(Self { launch, protection, queue: Mutex::new(queue), moved: Condvar::new() })
     }
 
     /// Runs a job, waiting for a worker first if all are busy. May be called from many threads at once.
@@ -107,18 +116,24 @@ impl Sandbox {
     }
 
     fn take(&self) -> Option<Worker> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let ticket = queue.next_ticket;
+        queue.next_ticket += 1;
         loop {
-            if let Some(place) = idle.pop() {
+            if queue.now_serving == ticket
+                && let Some(place) = queue.idle.pop()
+            {
+                queue.now_serving += 1;
+                self.moved.notify_all();
                 return place;
             }
-            idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner);
+            queue = self.moved.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     fn give_back(&self, worker: Option<Worker>) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
-        self.returned.notify_one();
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).idle.push(worker);
+        self.moved.notify_all();
     }
 }
 
