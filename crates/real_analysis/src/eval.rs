@@ -25,7 +25,6 @@ use std::rc::Rc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::ThreatModel;
 use crate::dominators::Dominators;
 use crate::facts::Refinement;
 use crate::finding::FlowStep;
@@ -34,6 +33,7 @@ use crate::library::Origin;
 use crate::rules::Weakness;
 use crate::text::Taint;
 use crate::value::Value;
+use crate::{Options, ThreatModel};
 use heap::HeapObject;
 
 /// Instructions evaluated per instruction of the program.
@@ -129,12 +129,12 @@ pub(crate) struct Engine<'a> {
     pub(crate) budget_hit: bool,
     /// Something outside the frames changed: globals, fields, captured variables.
     changed: bool,
-    library_mode: bool,
-    web_mode: bool,
+    threat_model: ThreatModel,
+    options: &'a Options,
 }
 
 impl<'a> Engine<'a> {
-    pub(crate) fn new(module: &'a Module, threat_model: ThreatModel) -> Self {
+    pub(crate) fn new(module: &'a Module, threat_model: ThreatModel, options: &'a Options) -> Self {
         let insts: usize = module.functions.iter().map(|function| function.insts.len()).sum();
         Self {
             module,
@@ -155,8 +155,8 @@ impl<'a> Engine<'a> {
             fuel: FUEL_BASE + FUEL_PER_INST * insts as u64,
             budget_hit: module.truncated,
             changed: false,
-            library_mode: threat_model == ThreatModel::Library,
-            web_mode: threat_model == ThreatModel::Web,
+            threat_model,
+            options,
         }
     }
 

@@ -10,7 +10,7 @@
 //! print(name)
 //! ```
 //!
-//! becomes (the printed form of [`print`])
+//! becomes (the printed form of `ir/print.rs`)
 //!
 //! ```text
 //! function 0 <module>
@@ -18,26 +18,27 @@
 //!   v0 = builtin input
 //!   v1 = call v0()
 //!   v2 = "admin"
-//!   v3 = v1 != v2
-//!   branch v3 b1 b2
+//!   v3 = v1 notequal v2
+//!   branch v3 b2 b3
 //! b1:
-//!   v4 = "guest"
-//!   jump b3
-//! b2:
-//!   jump b3
-//! b3:
-//!   v5 = phi b1:v4 b2:v1
-//!   v6 = builtin print
-//!   v7 = call v6(v5)
+//!   v6 = phi b2:v4 b3:v1
+//!   v5 = builtin print
+//!   v7 = call v5(v6)
 //!   v8 = None
 //!   return v8
+//! b2:
+//!   v4 = "guest"
+//!   jump b1
+//! b3:
+//!   jump b1
 //! ```
 //!
 //! Few things remain of Python's syntax: `and`, `or`, conditional expressions, comprehensions, `match`, chained comparisons
 //! and `assert` are control flow; f-strings are [`Op::Format`]; `with`, `await` and `async` leave only their values.
 //! Both targets of a branch are fresh blocks with one predecessor, so that what the branch proved holds in the whole block.
 
-pub(crate) mod print;
+#[cfg(test)]
+mod print;
 pub(crate) mod verify;
 
 use std::collections::HashMap;
@@ -475,7 +476,7 @@ impl Op {
             | Self::Builtin(_)
             | Self::Import(_) => {}
             Self::Phi(values) | Self::ClassObject { bases: values, .. } => {
-                values.iter().copied().for_each(visit)
+                values.iter().copied().for_each(visit);
             }
             Self::Closure { defaults, decorators, .. } => {
                 defaults.iter().map(|(_, value)| *value).chain(decorators.iter().copied()).for_each(visit);

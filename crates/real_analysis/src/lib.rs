@@ -39,6 +39,24 @@ pub struct Options {
     pub prelude: Option<String>,
     /// The function (or `Class.method`) that outsiders call: its parameters are hostile whatever the threat model is.
     pub entry_point: Option<String>,
+    /// What the entry point returns, so that whoever gets it will interpret it.
+    pub returns: Option<Returned>,
+}
+
+/// The language of a returned value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Returned {
+    /// A page or a part of one.
+    Html,
+    /// Where a browser is sent.
+    Url,
+    /// A command line for a shell.
+    Command,
+    /// A header line of a message.
+    Header,
+    /// An SQL statement.
+    Sql,
 }
 
 /// Where hostile data comes from.
@@ -60,8 +78,8 @@ pub fn analyze(source: &str, options: &Options) -> Analysis {
     let module = python::lower(prelude.as_ref(), &program);
     debug_assert_eq!(ir::verify::module(&module), Ok(()));
     let threat_model = options.threat_model.unwrap_or_else(|| threat::choose(&module));
-    let mut engine = eval::Engine::new(&module, threat_model);
-    engine.run_all(options.entry_point.as_deref());
+    let mut engine = eval::Engine::new(&module, threat_model, options);
+    engine.run_all();
     let lines = finding::Lines::new(source);
     let mut findings: Vec<Finding> = engine.reports.iter().map(|report| finding(report, &lines)).collect();
     findings.sort_by(|a, b| (a.span, a.rule).cmp(&(b.span, b.rule)));

@@ -1,5 +1,6 @@
 //! The rules: which concept is which weakness, and when a text in a concept's grammar is one.
 
+use crate::Returned;
 use crate::grammar::{Verdict, code, html, path, shell, sql, url};
 use crate::library::{Concept, Origin};
 use crate::text::{Checks, Text};
@@ -89,6 +90,7 @@ pub(crate) fn message(weakness: Weakness, source: &str) -> String {
 
 /// What a call says beside the dangerous argument.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one call")]
 pub(crate) struct Situation {
     pub(crate) shell: bool,
     pub(crate) safe_loader: bool,
@@ -144,6 +146,17 @@ pub(crate) fn judge_return(text: &Text, is_response: bool) -> Option<(Weakness, 
         return Some((Weakness::CommandInjection, shell::judge(text)?.weaker()));
     }
     html::judge_header(text).map(|verdict| (Weakness::HeaderInjection, verdict))
+}
+
+/// Judges a text that is returned to someone who reads it in this language.
+pub(crate) fn judge_contract(text: &Text, language: Returned) -> Option<(Weakness, Verdict)> {
+    Some(match language {
+        Returned::Html => (Weakness::CrossSiteScripting, html::judge(text)?),
+        Returned::Url => (Weakness::OpenRedirect, url::judge(text, url::Purpose::Redirect)?),
+        Returned::Command => (Weakness::CommandInjection, shell::judge(text)?),
+        Returned::Header => (Weakness::HeaderInjection, html::judge_lines(text)?),
+        Returned::Sql => (Weakness::SqlInjection, sql::judge(text)?),
+    })
 }
 
 /// Whether a media type makes a browser run scripts.

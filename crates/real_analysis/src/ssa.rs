@@ -72,11 +72,6 @@ impl Builder {
         id
     }
 
-    /// Whether control can reach the current block.
-    pub(crate) fn alive(&self) -> bool {
-        self.states[self.current.index()].alive
-    }
-
     pub(crate) fn push(&mut self, op: Op, range: Range) -> ValueId {
         self.push_to(self.current, op, range)
     }
@@ -220,7 +215,9 @@ fn trivial_phis(function: &Function) -> Vec<ValueId> {
     for (index, inst) in function.insts.iter().enumerate() {
         if let Op::Phi(operands) = &inst.op {
             let phi = ValueId(index as u32);
-            operands.iter().for_each(|operand| users.entry(*operand).or_default().push(phi));
+            for operand in operands {
+                users.entry(*operand).or_default().push(phi);
+            }
             pending.push(phi);
         }
     }

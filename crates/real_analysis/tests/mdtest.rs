@@ -35,8 +35,8 @@ struct Block {
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(folder).expect("the folder can be read") {
+        let path = entry.expect("the entry can be read").path();
         if path.is_dir() {
             collect(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "md") {
@@ -51,7 +51,7 @@ fn python_blocks(text: &str) -> Vec<Block> {
     for (index, line) in text.lines().enumerate() {
         match &mut open {
             Some(_) if line == "```" => blocks.extend(open.take()),
-            Some(block) => writeln!(block.code, "{line}").unwrap(),
+            Some(block) => writeln!(block.code, "{line}").expect("a string takes any text"),
             None => {
                 if let Some(info) = line.strip_prefix("```python") {
                     open = Some(Block { line: index + 2, options: options(info), code: String::new() });
@@ -99,7 +99,7 @@ fn check(file: &Path, block: &Block, failures: &mut String) {
             block.line + line - 1,
             text.trim()
         )
-        .unwrap();
+        .expect("a string takes any text");
     };
     expected.difference(&found).for_each(|missing| report("missing", missing));
     found.difference(&expected).for_each(|extra| report("unexpected", extra));

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use proptest::prelude::*;
-use real_analysis::{Analysis, Options, ThreatModel, analyze, outline};
+use real_analysis::{Analysis, Options, Returned, ThreatModel, analyze, outline};
 
 fn scan(source: &str) -> Analysis {
     analyze(source, &Options::default())
@@ -193,6 +193,7 @@ fn prelude_and_entry_point() {
         threat_model: Some(ThreatModel::Program),
         prelude: Some("import os\nPREFIX = 'ls '\nos.system(input())\n".to_owned()),
         entry_point: Some("run".to_owned()),
+        returns: None,
     };
     let analysis = analyze(program, &options);
     let found: Vec<(&str, u32)> =
@@ -230,4 +231,33 @@ fn outline_of_a_program() {
     );
     assert_eq!(outline.imports, ["os.path", "re.sub"]);
     assert_eq!(outline.suppressions.iter().map(|span| span.line).collect::<Vec<_>>(), [5, 13]);
+}
+
+#[test]
+fn a_returned_url_is_judged_by_contract() {
+    let check = |body: &str, expected: &[&str]| {
+        let source =
+            format!("from urllib.parse import urlparse\n\ndef after(target: str) -> str:\n{}", indent(body));
+        let options = Options {
+            entry_point: Some("after".to_owned()),
+            returns: Some(Returned::Url),
+            ..Options::default()
+        };
+        let found: Vec<&str> =
+            analyze(&source, &options).findings.iter().map(|finding| finding.rule).collect();
+        assert_eq!(found, expected, "{source}");
+    };
+    check("return target or '/home'\n", &["open-redirect"]);
+    check("if 'example.org' in target:\n    return target\nreturn '/home'\n", &["open-redirect"]);
+    check(
+        "if target.startswith('https://example.org'):\n    return target\nreturn '/home'\n",
+        &["open-redirect"],
+    );
+    check(
+        "url = urlparse(target)\nif url.scheme == 'https':\n    return target\nreturn '/home'\n",
+        &["open-redirect"],
+    );
+    check("if urlparse(target).hostname == 'example.org':\n    return target\nreturn '/home'\n", &[]);
+    check("if target in ('/a', '/b'):\n    return target\nreturn '/home'\n", &[]);
+    check("return {'a': '/a'}.get(target, '/home')\n", &[]);
 }

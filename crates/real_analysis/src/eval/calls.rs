@@ -120,7 +120,7 @@ impl Engine<'_> {
         if let Object::Instance(path) | Object::Path(path) = &receiver.object {
             let path: Rc<str> = format!("{path}.{text}").into();
             if &*path == "re.compile.sub" {
-                return self.substitution(Some(receiver), arguments);
+                return substitution(Some(receiver), arguments);
             }
             if library::find(&path).is_some() || matches!(receiver.object, Object::Path(_)) {
                 return self.call_library(id, &path, Some(receiver), args, arguments);
@@ -187,10 +187,16 @@ impl Engine<'_> {
             }
             "items" => {
                 let (keys, values) = (self.iterated(heap), self.any_element(heap));
-                return Some(self.pairs(keys, values));
+                return Some(self.pairs(&keys, &values));
             }
-            "keys" => self.list_of(self.iterated(heap)),
-            "values" => self.list_of(self.any_element(heap)),
+            "keys" => {
+                let keys = self.iterated(heap);
+                self.list_of(&keys)
+            }
+            "values" => {
+                let values = self.any_element(heap);
+                self.list_of(&values)
+            }
             "copy" => self.container(heap),
             "sort" | "reverse" | "clear" | "remove" | "discard" => Value::none(),
             "index" | "count" => Value::number(),
@@ -202,21 +208,21 @@ impl Engine<'_> {
         Some(value)
     }
 
-    fn list_of(&mut self, element: Value) -> Value {
+    fn list_of(&mut self, element: &Value) -> Value {
         let at = self.frame().inst;
         let heap = self.allocate(at, false);
         self.heap[heap.0 as usize].next = None;
-        self.store_rest(heap, &element);
+        self.store_rest(heap, element);
         self.container(heap)
     }
 
-    fn pairs(&mut self, keys: Value, values: Value) -> Value {
+    fn pairs(&mut self, keys: &Value, values: &Value) -> Value {
         let at = self.frame().inst;
         let pair = self.allocate_part(at, 1, false);
-        self.append(pair, &keys);
-        self.append(pair, &values);
+        self.append(pair, keys);
+        self.append(pair, values);
         let pair = self.container(pair);
-        self.list_of(pair)
+        self.list_of(&pair)
     }
 
     fn call_library(
@@ -242,12 +248,11 @@ impl Engine<'_> {
             let owner_known = library::find(owner).is_some() || receiver.is_some();
             if owner_known || owner.contains('.') { library::find_method(method) } else { None }
         });
-        match api {
-            Some(api) => self.apply(id, api, receiver, args, arguments),
-            None => {
-                let all = mixed(&receiver.cloned().unwrap_or_else(Value::unknown), arguments);
-                Value::new(Object::Instance(path.clone()), all.text)
-            }
+        if let Some(api) = api {
+            self.apply(id, api, receiver, args, arguments)
+        } else {
+            let all = mixed(&receiver.cloned().unwrap_or_else(Value::unknown), arguments);
+            Value::new(Object::Instance(path.clone()), all.text)
         }
     }
 
@@ -263,13 +268,14 @@ impl Engine<'_> {
             "builtins.format" => Value::string(first()?.text),
             "builtins.bool" => Value::bool(first().and_then(|value| value.truth())),
             "builtins.list" | "builtins.tuple" | "builtins.set" | "builtins.frozenset"
-            | "builtins.sorted" => match first() {
-                Some(value) => value,
-                None => {
+            | "builtins.sorted" => {
+                if let Some(value) = first() {
+                    value
+                } else {
                     let heap = self.allocate(self.frame().inst, false);
                     self.container(heap)
                 }
-            },
+            }
             "builtins.dict" => self.make_dict(args),
             "builtins.enumerate" | "builtins.zip" => self.zipped(path, args),
             "builtins.map" => self.mapped(args)?,
@@ -304,20 +310,10 @@ impl Engine<'_> {
                 base.map_or_else(Value::unknown, |base| Value::new(Object::Local(base), Text::unknown()))
             }
             "functools.partial" => first()?,
-            "re.sub" => self.substitution(None, args),
+            "re.sub" => substitution(None, args),
             "re.compile" => Value::new(Object::Instance("re.compile".into()), first()?.text),
-            "os.environ.get" => return None,
             _ => return None,
         })
-    }
-
-    fn substitution(&mut self, compiled: Option<&Value>, args: &Arguments) -> Value {
-        let unknown = Value::unknown();
-        let skip = usize::from(compiled.is_none());
-        let pattern = compiled.or(positional(args, 0)).unwrap_or(&unknown);
-        let replacement = positional(args, skip).unwrap_or(&unknown);
-        let subject = positional(args, skip + 1).unwrap_or(&unknown);
-        self.substitute(pattern, replacement, subject)
     }
 
     fn make_dict(&mut self, args: &Arguments) -> Value {
@@ -345,9 +341,11 @@ impl Engine<'_> {
         }
         let at = self.frame().inst;
         let tuple = self.allocate_part(at, 1, false);
-        parts.iter().for_each(|part| self.append(tuple, part));
+        for part in &parts {
+            self.append(tuple, part);
+        }
         let tuple = self.container(tuple);
-        self.list_of(tuple)
+        self.list_of(&tuple)
     }
 
     fn mapped(&mut self, args: &Arguments) -> Option<Value> {
@@ -355,7 +353,7 @@ impl Engine<'_> {
         let iterable = positional(args, 1)?.clone();
         let element = self.element(&iterable);
         let result = self.call_value(&function, element);
-        Some(self.list_of(result))
+        Some(self.list_of(&result))
     }
 
     /// `filter(test, x)`: the elements that pass, which for `str.isdigit` have only digits.
@@ -377,7 +375,7 @@ impl Engine<'_> {
                 proof = summary.truthy.first().cloned().unwrap_or(proof);
             }
         }
-        Some(self.list_of(element.refined(&proof)))
+        Some(self.list_of(&element.refined(&proof)))
     }
 
     fn call_value(&mut self, function: &Value, argument: Value) -> Value {
@@ -401,7 +399,7 @@ impl Engine<'_> {
         if let Some(constant) = name.text.as_constant() {
             let known = self.module_symbol(constant);
             if let Object::Path(path) = &object.object {
-                return Some(self.library_member(format!("{path}.{constant}").into()));
+                return Some(self.library_member(&format!("{path}.{constant}").into()));
             }
             return Some(match known {
                 Some(symbol) => self.attribute(&object, symbol),
@@ -595,6 +593,15 @@ impl Engine<'_> {
 
 /// `getattr(hashlib, name)`: judged where it is used, since the name may be checked in between.
 const HASH_MEMBER: &str = "hashlib.?";
+
+fn substitution(compiled: Option<&Value>, args: &Arguments) -> Value {
+    let unknown = Value::unknown();
+    let skip = usize::from(compiled.is_none());
+    let pattern = compiled.or(positional(args, 0)).unwrap_or(&unknown);
+    let replacement = positional(args, skip).unwrap_or(&unknown);
+    let subject = positional(args, skip + 1).unwrap_or(&unknown);
+    super::strings::substitute(pattern, replacement, subject)
+}
 
 const MAX_DEPTH: usize = super::MAX_CALL_DEPTH;
 

@@ -37,21 +37,28 @@ struct Relation {
     cases: bool,
     /// The expression is the value: being one of some constants carries over.
     exact: bool,
-    /// The expression is the host of the value as a URL.
-    host: bool,
-    /// The expression is the syntax tree of the value, or its nodes.
-    tree: bool,
+    part: Part,
 }
 
-const SAME: Relation = Relation { extra: Mask::NONE, cases: false, exact: true, host: false, tree: false };
+/// What the tested expression is of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// The host of the value as a URL.
+    Host,
+    /// The syntax tree of the value as source code, or its nodes.
+    Tree,
+}
+
+const SAME: Relation = Relation { extra: Mask::NONE, cases: false, exact: true, part: Part::Whole };
 
 impl Relation {
     fn carry(self, proof: Refinement) -> Refinement {
-        if self.host {
+        if self.part == Part::Host {
             let host = proof.constants.is_some() || proof.trusted;
             return if host { Refinement::checks(Checks::HOST_CHECKED) } else { Refinement::nothing() };
         }
-        if self.tree {
+        if self.part == Part::Tree {
             return Refinement::checks(Checks(proof.checks.0 & Checks::TREE_CHECKED.0));
         }
         if self.exact {
@@ -344,7 +351,7 @@ impl Engine<'_> {
                                 relation.exact = false;
                             }
                             "walk" | "parse" if self.is_path(*callee, &["ast.walk", "ast.parse"]) => {
-                                relation.tree = true;
+                                relation.part = Part::Tree;
                                 at = args.first()?.value;
                                 continue;
                             }
@@ -352,7 +359,6 @@ impl Engine<'_> {
                                 at = args.first()?.value;
                                 continue;
                             }
-                            "realpath" | "abspath" => return None,
                             _ => return None,
                         }
                         at = *object;
@@ -366,7 +372,7 @@ impl Engine<'_> {
                         _ => return None,
                     },
                     (_, [arg, ..]) if self.is_path(*callee, &["ast.walk", "ast.parse"]) => {
-                        relation.tree = true;
+                        relation.part = Part::Tree;
                         at = arg.value;
                     }
                     (_, [arg, ..])
@@ -378,7 +384,7 @@ impl Engine<'_> {
                 },
                 Op::Attribute { object, name } => match self.name(*name) {
                     "netloc" | "hostname" => {
-                        relation.host = true;
+                        relation.part = Part::Host;
                         at = *object;
                     }
                     _ => return None,
@@ -820,7 +826,7 @@ impl Engine<'_> {
 
 /// A proof of every element, as a proof of what was iterated.
 fn of_all(relation: Relation, every: Refinement) -> Refinement {
-    if relation.tree {
+    if relation.part == Part::Tree {
         return Refinement::checks(Checks(every.checks.0 & Checks::TREE_CHECKED.0));
     }
     // The characters of a string are its elements; the elements of a list keep the proof for themselves.

@@ -146,9 +146,7 @@ impl Engine<'_> {
         let object = &self.heap[id.0 as usize];
         if object.keys.is_some() || (!object.is_dict && object.rest.is_some()) {
             let rest = if object.is_dict { object.keys.as_ref() } else { object.rest.as_ref() }?;
-            if rest.text.as_constants().is_none() {
-                return None;
-            }
+            rest.text.as_constants()?;
         }
         let mut members = Vec::new();
         if object.is_dict {

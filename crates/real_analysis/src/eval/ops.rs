@@ -15,11 +15,11 @@ impl Engine<'_> {
     pub(super) fn evaluate(&mut self, id: ValueId, op: &Op) -> Value {
         match op {
             Op::Constant(constant) => constant_value(constant),
-            Op::Param(_) | Op::Phi(_) | Op::Undefined => Value::unknown(),
+            Op::Param(_) | Op::Phi(_) | Op::Undefined | Op::Caught(_) => Value::unknown(),
             Op::Global(name) => self.global(*name),
             Op::Free(function, name) => self.captured(*function, *name),
             Op::Builtin(name) => self.builtin(*name),
-            Op::Import(path) => self.library_member(self.module.symbols.shared(*path)),
+            Op::Import(path) => self.library_member(&self.module.symbols.shared(*path)),
             Op::Attribute { object, name } => {
                 let object = self.get(*object);
                 self.attribute(&object, *name)
@@ -75,7 +75,6 @@ impl Engine<'_> {
                     Some(frame.yielded.as_ref().map_or_else(|| value.clone(), |known| known.join(&value)));
                 Value::unknown()
             }
-            Op::Caught(_) => Value::unknown(),
             Op::StoreAttribute { object, name, value } => {
                 let (object, value) = (self.get(*object), self.get(*value));
                 self.store_attribute(&object, *name, &value);
@@ -165,10 +164,10 @@ impl Engine<'_> {
     }
 
     /// A member of a library, which may itself be a source.
-    pub(super) fn library_member(&mut self, path: Rc<str>) -> Value {
+    pub(super) fn library_member(&mut self, path: &Rc<str>) -> Value {
         let object = Object::Path(path.clone());
-        match library::find(&path).map(|api| api.returns) {
-            Some(Returns::Source(origin, what)) if !is_function(&path) => {
+        match library::find(path).map(|api| api.returns) {
+            Some(Returns::Source(origin, what)) if !is_function(path) => {
                 let range = self.current_range();
                 let taint = self.source(range, origin, what);
                 Value::new(object, Text::tainted(taint))
@@ -181,7 +180,7 @@ impl Engine<'_> {
         let text = self.name(name);
         match &object.object {
             Object::Path(path) => {
-                let member = self.library_member(format!("{path}.{text}").into());
+                let member = self.library_member(&format!("{path}.{text}").into());
                 Value { text: member.text.join_taint(&object.text), ..member }
             }
             Object::Class(class) => self.class_attribute(*class, name, None),
@@ -241,7 +240,7 @@ impl Engine<'_> {
             Object::Path(path) if &**path == "builtins" || path.ends_with("__dict__") => {
                 let parent = path.trim_end_matches(".__dict__");
                 match index.text.as_constant() {
-                    Some(name) => self.library_member(format!("{parent}.{name}").into()),
+                    Some(name) => self.library_member(&format!("{parent}.{name}").into()),
                     None => Value::path("builtins.?"),
                 }
             }
@@ -410,17 +409,14 @@ impl Engine<'_> {
 
     /// `{**value}` or `heap.update(value)`.
     pub(super) fn merge_into(&mut self, heap: crate::value::HeapId, value: &Value) {
-        match value.object {
-            Object::Container(from) => {
-                let object = self.heap[from.0 as usize].clone();
-                object.fields.into_iter().for_each(|(key, value)| self.store_key(heap, Some(key), &value));
-                object.rest.iter().for_each(|rest| self.store_rest(heap, rest));
-                object.keys.iter().for_each(|keys| self.store_dynamic_key(heap, keys));
-            }
-            _ => {
-                self.store_rest(heap, &value.any_text());
-                self.store_dynamic_key(heap, &value.any_text());
-            }
+        if let Object::Container(from) = value.object {
+            let object = self.heap[from.0 as usize].clone();
+            object.fields.into_iter().for_each(|(key, value)| self.store_key(heap, Some(key), &value));
+            object.rest.iter().for_each(|rest| self.store_rest(heap, rest));
+            object.keys.iter().for_each(|keys| self.store_dynamic_key(heap, keys));
+        } else {
+            self.store_rest(heap, &value.any_text());
+            self.store_dynamic_key(heap, &value.any_text());
         }
     }
 

@@ -1,6 +1,7 @@
 //! What returns say: the summary of a function, and returned texts that are sinks by contract.
 
 use super::{Engine, Summary};
+use crate::ThreatModel;
 use crate::facts::Refinement;
 use crate::ir::{BlockId, FunctionKind, Op, ValueId};
 use crate::rules;
@@ -16,7 +17,7 @@ impl Engine<'_> {
         }
         self.keep_captured();
         let returned = self.frame().returned.clone();
-        let mut value: Option<Value> = self.frame().yielded.clone().map(generated);
+        let mut value: Option<Value> = self.frame().yielded.as_ref().map(generated);
         for (block, result) in &returned {
             let result = self.value_at(*result, *block, None);
             value = Some(value.map_or_else(|| result.clone(), |known| known.join(&result)));
@@ -92,12 +93,14 @@ impl Engine<'_> {
         if !self.frame().is_root || self.function().kind != FunctionKind::Function {
             return;
         }
-        if self.called.contains(&self.frame().function) {
+        let function = self.frame().function;
+        let is_entry = self.is_entry(function);
+        if self.called.contains(&function) && !is_entry {
             return;
         }
-        let function = self.frame().function;
+        let contract = self.options.returns.filter(|_| is_entry);
         let is_route = self.is_route(function);
-        if !self.library_mode && !is_route {
+        if self.threat_model != ThreatModel::Library && !is_route && !is_entry {
             return;
         }
         let result = self.value_at(value, block, None);
@@ -108,7 +111,10 @@ impl Engine<'_> {
         if matches!(result.object, Object::Container(_)) || result.taint() == 0 {
             return;
         }
-        let verdict = rules::judge_return(&result.text, is_route);
+        let verdict = match contract {
+            Some(language) => rules::judge_contract(&result.text, language),
+            None => rules::judge_return(&result.text, is_route),
+        };
         let Some((weakness, verdict)) = verdict else { return };
         let range = self.function().insts[value.index()].range;
         let sources = verdict.taint;
@@ -120,7 +126,7 @@ impl Engine<'_> {
 }
 
 /// A generator: iterating gives what was yielded.
-fn generated(yielded: Value) -> Value {
+fn generated(yielded: &Value) -> Value {
     let taint = yielded.taint();
     if taint == 0 {
         Value::unknown()

@@ -3,6 +3,7 @@
 use super::Engine;
 use rustc_hash::FxHashSet;
 
+use crate::ThreatModel;
 use crate::ir::{
     Annotation, ClassId, Function, FunctionId, FunctionKind, Module, Op, Param, ParamKind, Symbol,
 };
@@ -15,7 +16,7 @@ const MAX_ROUNDS: u32 = 3;
 
 impl Engine<'_> {
     /// Evaluates the whole program.
-    pub(crate) fn run_all(&mut self, entry_point: Option<&str>) {
+    pub(crate) fn run_all(&mut self) {
         for _ in 0..MAX_ROUNDS {
             self.changed = false;
             self.memo.clear();
@@ -23,7 +24,7 @@ impl Engine<'_> {
             for index in 1..self.module.functions.len() as u32 {
                 let function = FunctionId(index);
                 if self.is_root(function) {
-                    let params = self.outside_params(function, entry_point);
+                    let params = self.outside_params(function);
                     self.run(function, &params, true);
                 }
             }
@@ -45,17 +46,29 @@ impl Engine<'_> {
         kind && (!nested || self.is_route(function))
     }
 
-    /// What an outsider's call gives to the parameters.
-    fn outside_params(&mut self, function: FunctionId, entry_point: Option<&str>) -> Vec<Value> {
+    /// Whether the function is the one that the options name.
+    pub(super) fn is_entry(&self, function: FunctionId) -> bool {
         let body = &self.module.functions[function.index()];
         let name = self.name(body.name);
-        let qualified =
-            body.class.map(|class| format!("{}.{name}", self.name(self.module.classes[class.index()].name)));
-        let is_entry = entry_point.is_some_and(|entry| entry == name || Some(entry) == qualified.as_deref());
+        let Some(entry) = self.options.entry_point.as_deref() else { return false };
+        match body.class {
+            None => entry == name,
+            Some(class) => {
+                let class = self.name(self.module.classes[class.index()].name);
+                entry.strip_prefix(class).and_then(|rest| rest.strip_prefix('.')) == Some(name)
+            }
+        }
+    }
+
+    /// What an outsider's call gives to the parameters.
+    fn outside_params(&mut self, function: FunctionId) -> Vec<Value> {
+        let body = &self.module.functions[function.index()];
+        let name = self.name(body.name);
+        let is_entry = self.is_entry(function);
         let public = !name.starts_with('_') || name == "__init__" || name == "__call__";
         let route = self.is_route(function);
         let helper = self.called.contains(&function);
-        let hostile = is_entry || route || (self.library_mode && public && !helper);
+        let hostile = is_entry || route || (self.threat_model == ThreatModel::Library && public && !helper);
         let is_static = self.closures[function.index()]
             .decorators
             .iter()
@@ -65,8 +78,9 @@ impl Engine<'_> {
             body.params.first().is_some_and(|param| matches!(self.name(param.name), "self" | "cls"));
         let skip = (body.class.is_some() && !is_static) || is_method;
         let takes_request = body.params.iter().take(2).any(|param| self.name(param.name) == "request");
-        let hostile = hostile || (self.web_mode && public && !helper && takes_request);
-        let route = route || (self.web_mode && takes_request);
+        let hostile =
+            hostile || (self.threat_model == ThreatModel::Web && public && !helper && takes_request);
+        let route = route || (self.threat_model == ThreatModel::Web && takes_request);
         let params = body.params.iter().enumerate().map(|(index, param)| {
             if index == 0 && skip {
                 return body
@@ -89,7 +103,7 @@ impl Engine<'_> {
         if annotated.is_some_and(is_harmless) {
             return typed_param(param);
         }
-        let numeric_default = default.is_some_and(|value| value.is_number());
+        let numeric_default = default.is_some_and(super::super::value::Value::is_number);
         if annotated.is_none() && numeric_default {
             return Value::number();
         }

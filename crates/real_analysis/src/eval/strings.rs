@@ -4,7 +4,7 @@ use super::Engine;
 use super::heap::key_of;
 use super::ops::formatted;
 use crate::ir::{ArgKind, Symbol};
-use crate::text::{Alternative, Checks, Hole, Mask, Segment, Text, regex};
+use crate::text::{Checks, Hole, Mask, Segment, Text, regex};
 use crate::value::{Object, Value};
 
 /// Arguments of a call, evaluated.
@@ -178,12 +178,11 @@ impl Engine<'_> {
     }
 
     fn percent_argument(&mut self, values: &Value, name: Option<&str>, next: &mut i64) -> Value {
-        let key = match name {
-            Some(name) => Value::constant(name),
-            None => {
-                *next += 1;
-                Value::int(*next - 1)
-            }
+        let key = if let Some(name) = name {
+            Value::constant(name)
+        } else {
+            *next += 1;
+            Value::int(*next - 1)
         };
         match values.object {
             Object::Container(_) => self.subscript(values, &key),
@@ -191,25 +190,25 @@ impl Engine<'_> {
             _ => values.clone(),
         }
     }
+}
 
-    /// `re.sub(pattern, replacement, text)`.
-    pub(super) fn substitute(&mut self, pattern: &Value, replacement: &Value, subject: &Value) -> Value {
-        let known = pattern.text.as_constant().and_then(|pattern| regex::parse(pattern, false));
-        let added = replacement.text.as_constant().map_or(Mask::ANY, Mask::of);
-        let Some(class) = known.as_ref().and_then(|known| known.class) else {
-            let taint = subject.taint() | replacement.taint();
-            return Value::string(if taint == 0 { Text::unknown() } else { Text::tainted(taint) });
-        };
-        let all_others = known.is_some_and(|known| known.class_has_all_others);
-        let left = |mask: Mask| if all_others { mask.minus_all(class) } else { mask.minus(class) };
-        let hole = subject.text.summary();
-        let mut result =
-            Hole { mask: left(hole.mask).union(added), taint: hole.taint | replacement.taint(), ..hole };
-        if replacement.text.as_constant() == Some("''") && class.within(Mask::char('\'')) {
-            result.checks = result.checks.with(Checks::QUOTES_DOUBLED);
-        }
-        Value::string(Text::hole(result))
+/// `re.sub(pattern, replacement, text)`.
+pub(super) fn substitute(pattern: &Value, replacement: &Value, subject: &Value) -> Value {
+    let known = pattern.text.as_constant().and_then(|pattern| regex::parse(pattern, false));
+    let added = replacement.text.as_constant().map_or(Mask::ANY, Mask::of);
+    let Some(class) = known.as_ref().and_then(|known| known.class) else {
+        let taint = subject.taint() | replacement.taint();
+        return Value::string(if taint == 0 { Text::unknown() } else { Text::tainted(taint) });
+    };
+    let all_others = known.is_some_and(|known| known.class_has_all_others);
+    let left = |mask: Mask| if all_others { mask.minus_all(class) } else { mask.minus(class) };
+    let hole = subject.text.summary();
+    let mut result =
+        Hole { mask: left(hole.mask).union(added), taint: hole.taint | replacement.taint(), ..hole };
+    if replacement.text.as_constant() == Some("''") && class.within(Mask::char('\'')) {
+        result.checks = result.checks.with(Checks::QUOTES_DOUBLED);
     }
+    Value::string(Text::hole(result))
 }
 
 /// Checks that survive the removal of characters at the ends.
@@ -345,12 +344,4 @@ fn percent_pieces(template: &str) -> Vec<PercentPiece<'_>> {
     }
     pieces.push(PercentPiece::Text(rest));
     pieces
-}
-
-/// Alternatives of a text whose first segment is constant, with that constant.
-pub(super) fn leading_constant(alternative: &Alternative) -> &str {
-    match alternative.first() {
-        Some(Segment::Text(text)) => text,
-        _ => "",
-    }
 }

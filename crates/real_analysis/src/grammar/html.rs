@@ -95,6 +95,12 @@ pub(crate) fn judge_header(text: &Text) -> Option<Verdict> {
     Verdict::of(taint, sure)
 }
 
+/// Header lines: a line break in a hole begins another one.
+pub(crate) fn judge_lines(text: &Text) -> Option<Verdict> {
+    let breaks = |hole: Hole| hole.mask.has('\n') || hole.mask.has('\r');
+    scan(text, &(), &mut |(), _| (), &mut |(), hole| breaks(hole).then_some(0.8))
+}
+
 fn is_header_name(text: &str) -> bool {
     let Some(name) = text.strip_suffix(": ").or_else(|| text.strip_suffix(':')) else { return false };
     let dashed =

@@ -45,7 +45,7 @@ fn breaks(state: &mut State, hole: Hole) -> Option<f32> {
         Quote::Bare => !hole.mask.within(NAME),
     };
     if state.quote == Quote::Bare {
-        state.last = "hole".to_owned();
+        "hole".clone_into(&mut state.last);
     }
     dangerous.then_some(0.95)
 }
@@ -67,7 +67,7 @@ fn advance(state: &mut State, text: &str) {
             Quote::In(quote) => {
                 if character == quote && characters.peek() != Some(&quote) {
                     state.quote = Quote::Bare;
-                    state.last = "value".to_owned();
+                    "value".clone_into(&mut state.last);
                 } else if character == quote {
                     characters.next();
                 }

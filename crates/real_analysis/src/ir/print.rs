@@ -82,7 +82,9 @@ fn op(op: &Op, preds: &[crate::ir::BlockId], symbols: &Symbols) -> String {
         Op::Unary { op, operand } => format!("{op:?} v{}", operand.0).to_lowercase(),
         Op::Compare { op, left, right } => format!("v{} {op:?} v{}", left.0, right.0).to_lowercase(),
         Op::Format(pieces) => format!("format {}", list(pieces, piece)),
-        Op::Sequence { kind, items } => format!("{kind:?} {}", list(items, item)).to_lowercase(),
+        Op::Sequence { kind, items } => {
+            format!("{kind:?} {}", list(items, |part| item(*part))).to_lowercase()
+        }
         Op::Dict(pairs) => {
             let pair = |(key, item): &(Option<ValueId>, ValueId)| match key {
                 Some(key) => format!("{}: {}", value(*key), value(*item)),
@@ -132,10 +134,10 @@ fn argument(arg: &Arg, symbols: &Symbols) -> String {
     }
 }
 
-fn item(item: &Item) -> String {
+fn item(item: Item) -> String {
     match item {
-        Item::One(id) => value(*id),
-        Item::Starred(id) => format!("*{}", value(*id)),
+        Item::One(id) => value(id),
+        Item::Starred(id) => format!("*{}", value(id)),
     }
 }
 
@@ -146,5 +148,67 @@ fn piece(piece: &Piece) -> String {
         Piece::Value { value: id, repr, spec } => {
             format!("{}{}:{spec}", value(*id), if *repr { "!r" } else { "" })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{ir, python};
+
+    fn check(source: &str, expected: &str) {
+        let module = python::lower(None, &python::parse(source));
+        assert_eq!(ir::verify::module(&module), Ok(()));
+        assert_eq!(super::module(&module), expected);
+    }
+
+    #[test]
+    fn the_example_of_the_essay() {
+        let expected = r#"function 0 <module>
+b0:
+  v0 = builtin input
+  v1 = call v0()
+  v2 = "admin"
+  v3 = v1 notequal v2
+  branch v3 b2 b3
+b1:
+  v6 = phi b2:v4 b3:v1
+  v5 = builtin print
+  v7 = call v5(v6)
+  v8 = None
+  return v8
+b2:
+  v4 = "guest"
+  jump b1
+b3:
+  jump b1
+"#;
+        check("name = input()\nif name != 'admin':\n    name = 'guest'\nprint(name)\n", expected);
+    }
+
+    #[test]
+    fn a_loop_and_a_closure() {
+        let expected = "function 0 <module>
+b0:
+  v0 = closure 1
+  v1 = None
+  return v1
+function 1 f
+b0:
+  v0 = param 0
+  v1 = 0
+  jump b1
+b1:
+  v3 = phi b0:v1 b2:v4
+  for v0 b2 b3
+b2:
+  v2 = element v0
+  v4 = add v3 v2
+  jump b1
+b3:
+  jump b6
+b6:
+  return v3
+";
+        check("def f(xs):\n    n = 0\n    for x in xs:\n        n += x\n    return n\n", expected);
     }
 }

@@ -1,7 +1,6 @@
 //! From the syntax tree to the IR: scopes and functions. Statements and expressions have their own files.
 
 use ruff_python_ast::{Expr, ParameterWithDefault, Parameters, Stmt};
-use ruff_text_size::Ranged;
 use rustc_hash::FxHashSet;
 
 use super::scope::Bindings;
@@ -309,8 +308,4 @@ fn dotted(expression: &Expr) -> Option<String> {
         Expr::Attribute(attribute) => Some(format!("{}.{}", dotted(&attribute.value)?, attribute.attr)),
         _ => None,
     }
-}
-
-pub(super) fn range_between(first: impl Ranged, last: impl Ranged) -> Range {
-    Range { start: first.start().to_u32(), end: last.end().to_u32() }
 }

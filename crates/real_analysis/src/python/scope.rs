@@ -29,15 +29,17 @@ impl<'a> Bindings<'a> {
         match statement {
             Stmt::FunctionDef(function) => drop(self.locals.insert(function.name.as_str())),
             Stmt::ClassDef(class) => drop(self.locals.insert(class.name.as_str())),
-            Stmt::Global(global) => self.globals.extend(global.names.iter().map(|name| name.as_str())),
+            Stmt::Global(global) => {
+                self.globals.extend(global.names.iter().map(ruff_python_ast::Identifier::as_str));
+            }
             Stmt::Nonlocal(nonlocal) => {
-                self.nonlocals.extend(nonlocal.names.iter().map(|name| name.as_str()))
+                self.nonlocals.extend(nonlocal.names.iter().map(ruff_python_ast::Identifier::as_str));
             }
             Stmt::Import(import) => {
                 self.locals.extend(import.names.iter().map(|alias| match &alias.asname {
                     Some(name) => name.as_str(),
                     None => alias.name.split('.').next().unwrap_or_default(),
-                }))
+                }));
             }
             Stmt::ImportFrom(import) => self.locals.extend(
                 import.names.iter().map(|alias| alias.asname.as_ref().unwrap_or(&alias.name).as_str()),
@@ -56,7 +58,7 @@ impl<'a> Bindings<'a> {
             Stmt::Match(choice) => choice.cases.iter().for_each(|case| self.pattern(&case.pattern)),
             Stmt::Try(attempt) => {
                 for ExceptHandler::ExceptHandler(handler) in &attempt.handlers {
-                    self.locals.extend(handler.name.iter().map(|name| name.as_str()));
+                    self.locals.extend(handler.name.iter().map(ruff_python_ast::Identifier::as_str));
                 }
             }
             Stmt::TypeAlias(alias) => self.target(&alias.name),
@@ -78,17 +80,19 @@ impl<'a> Bindings<'a> {
     fn pattern(&mut self, pattern: &'a Pattern) {
         match pattern {
             Pattern::MatchValue(_) | Pattern::MatchSingleton(_) => {}
-            Pattern::MatchStar(star) => self.locals.extend(star.name.iter().map(|name| name.as_str())),
+            Pattern::MatchStar(star) => {
+                self.locals.extend(star.name.iter().map(ruff_python_ast::Identifier::as_str));
+            }
             Pattern::MatchAs(capture) => {
-                self.locals.extend(capture.name.iter().map(|name| name.as_str()));
+                self.locals.extend(capture.name.iter().map(ruff_python_ast::Identifier::as_str));
                 capture.pattern.iter().for_each(|pattern| self.pattern(pattern));
             }
             Pattern::MatchSequence(sequence) => {
-                sequence.patterns.iter().for_each(|pattern| self.pattern(pattern))
+                sequence.patterns.iter().for_each(|pattern| self.pattern(pattern));
             }
             Pattern::MatchOr(either) => either.patterns.iter().for_each(|pattern| self.pattern(pattern)),
             Pattern::MatchMapping(mapping) => {
-                self.locals.extend(mapping.rest.iter().map(|name| name.as_str()));
+                self.locals.extend(mapping.rest.iter().map(ruff_python_ast::Identifier::as_str));
                 mapping.patterns.iter().for_each(|pattern| self.pattern(pattern));
             }
             Pattern::MatchClass(class) => {
@@ -192,7 +196,7 @@ fn for_each_child<'a>(expression: &'a Expr, visit: &mut impl FnMut(&'a Expr)) {
         Expr::Yield(give) => give.value.iter().for_each(|value| visit(value)),
         Expr::YieldFrom(give) => visit(&give.value),
         Expr::Compare(compare) => {
-            std::iter::once(&*compare.left).chain(&*compare.comparators).for_each(visit)
+            std::iter::once(&*compare.left).chain(&*compare.comparators).for_each(visit);
         }
         Expr::Call(call) => {
             visit(&call.func);

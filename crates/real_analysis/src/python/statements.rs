@@ -45,7 +45,9 @@ impl<'a> Lowering<'a> {
             Stmt::Match(choice) => self.match_statement(choice),
             Stmt::Try(attempt) => self.try_statement(attempt),
             Stmt::Raise(raise) => {
-                raise.exc.iter().chain(&raise.cause).for_each(|value| drop(self.expression(value)));
+                for value in raise.exc.iter().chain(&raise.cause) {
+                    self.expression(value);
+                }
                 self.raise();
             }
             Stmt::Assert(assertion) => {
@@ -359,15 +361,14 @@ impl<'a> Lowering<'a> {
         let after = self.builder().block();
         for case in &choice.cases {
             let test = self.pattern(subject, &case.pattern);
-            let (then, otherwise) = match test {
-                Some(test) => self.builder().branch(test),
-                None => {
-                    let (then, otherwise) = (self.builder().block(), self.builder().block());
-                    self.builder().jump(then);
-                    self.builder().seal(then);
-                    self.builder().seal(otherwise);
-                    (then, otherwise)
-                }
+            let (then, otherwise) = if let Some(test) = test {
+                self.builder().branch(test)
+            } else {
+                let (then, otherwise) = (self.builder().block(), self.builder().block());
+                self.builder().jump(then);
+                self.builder().seal(then);
+                self.builder().seal(otherwise);
+                (then, otherwise)
             };
             self.builder().current = then;
             let mut next = vec![otherwise];
@@ -461,7 +462,9 @@ impl<'a> Lowering<'a> {
             })
             .collect();
         let Some(values) = values else {
-            patterns.iter().for_each(|pattern| drop(self.pattern(subject, pattern)));
+            for pattern in patterns {
+                self.pattern(subject, pattern);
+            }
             return self.undefined();
         };
         let items = values.into_iter().map(|value| Item::One(self.expression(value))).collect();

@@ -8,6 +8,7 @@ use super::Mask;
 
 /// What is known of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one pattern")]
 pub(crate) struct Pattern {
     /// Characters that a match can contain.
     pub(crate) mask: Mask,
@@ -137,12 +138,8 @@ impl Reader<'_> {
             '.' => Mask::ANY.minus(Mask::char('\n')),
             '^' | '$' => return Some((Mask::NONE, false)),
             '\\' => match self.peek()? {
-                'b' | 'B' | 'A' | 'Z' | 'z' => {
-                    self.next();
-                    return Some((Mask::NONE, false));
-                }
-                // A back reference repeats what some group matched, which the mask has already.
-                '1'..='9' => {
+                // Positions match no character; a back reference repeats what the mask has already.
+                'b' | 'B' | 'A' | 'Z' | 'z' | '1'..='9' => {
                     self.next();
                     return Some((Mask::NONE, false));
                 }
@@ -265,5 +262,42 @@ impl Reader<'_> {
         if matches!(self.peek(), Some('?' | '+')) {
             self.next();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mask, parse};
+
+    #[test]
+    fn masks_of_patterns() {
+        let check = |pattern: &str, allowed: &str, refused: &str| {
+            let mask = parse(pattern, false).unwrap_or_else(|| panic!("{pattern} is read")).mask;
+            for character in allowed.chars() {
+                assert!(mask.has(character), "{pattern} allows {character:?}");
+            }
+            for character in refused.chars() {
+                assert!(!mask.has(character), "{pattern} refuses {character:?}");
+            }
+        };
+        check("^[a-z]+$", "az", "A'; ");
+        check(r"\d{1,3}(?:\.\d+)?", "09.", "a-");
+        check(r"[\w.-]+@\w+", "aZ_.-@é", "' ;");
+        check(r#"(?P<name>[^'\"]*)"#, "a;é", "'\"");
+        check("a|b", "ab", "c");
+        check(r"[]a]", "]a", "[");
+    }
+
+    #[test]
+    fn anchors_and_classes() {
+        let known = |pattern| parse(pattern, false).expect("the pattern is read");
+        assert!(known("^a$").anchored_end && known("^a$").final_newline);
+        assert!(known(r"a\Z").anchored_end && !known(r"a\Z").final_newline);
+        assert!(!known(r"a\$").anchored_end);
+        assert!(!known("^a|b$").anchored_end);
+        assert_eq!(known("[^a-z]").class, Some(Mask::between('a', 'z').complement()));
+        assert!(known("[^a-z]").class_has_all_others && !known(r"\W").class_has_all_others);
+        assert_eq!(known("ab").class, None);
+        assert_eq!(parse("(?i)a", false), None);
     }
 }

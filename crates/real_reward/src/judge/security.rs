@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use real_analysis::{Finding, Options, analyze};
+use real_analysis::{Finding, Options, Returned, analyze};
 
 use crate::config::{RewardConfig, Scope};
 use crate::{FindingRecord, Task};
@@ -27,7 +27,8 @@ impl Security {
 /// Analyses a program. A panic of the analyzer is our failure and loses this program only.
 pub(crate) fn judge(config: &RewardConfig, task: &Task, program: &str) -> Result<Security, String> {
     let prelude = Some(task.prelude.clone()).filter(|prelude| !prelude.is_empty());
-    let options = Options { threat_model: None, prelude, entry_point: task.entry_point.clone() };
+    let options =
+        Options { threat_model: None, prelude, entry_point: task.entry_point.clone(), returns: returned(task) };
     let analysis = catch_unwind(AssertUnwindSafe(|| analyze(program, &options)))
         .map_err(|_| "the analyzer panicked".to_owned())?;
     let record = |finding: Finding| {
@@ -39,6 +40,18 @@ pub(crate) fn judge(config: &RewardConfig, task: &Task, program: &str) -> Result
         incomplete: analysis.budget_hit,
         findings: analysis.findings.into_iter().map(record).collect(),
     })
+}
+
+/// The language of the returned value, as the task's contract says.
+fn returned(task: &Task) -> Option<Returned> {
+    match task.contract.as_ref()?.returns.as_deref()? {
+        "html" => Some(Returned::Html),
+        "url" => Some(Returned::Url),
+        "command" => Some(Returned::Command),
+        "header" => Some(Returned::Header),
+        "sql" => Some(Returned::Sql),
+        _ => None,
+    }
 }
 
 fn counts(config: &RewardConfig, task: &Task, finding: &Finding) -> bool {
