@@ -74,9 +74,9 @@ fn report(scorer: &Scorer, tasks: &[Task], list: bool) {
             .cases
             .iter()
             .find(|case| case.kind == CaseKind::Function && case.verdict != CaseVerdict::Pass);
-        let unusable =
+        let labels =
             tasks.iter().find(|task| task.id == score.task_id).and_then(|task| task.labels.get("unusable"));
-        println!("  {} {:?} {:?} {:?}", score.task_id, score.infra_error, failed, unusable);
+        println!("  {} {:?} {:?} {:?}", score.task_id, score.infra_error, failed, labels);
         if list {
             for (index, case) in score.tests.cases.iter().enumerate() {
                 if case.verdict != CaseVerdict::Pass {

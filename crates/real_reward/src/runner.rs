@@ -1,6 +1,7 @@
 //! The sandbox as the judges use it, and the threads that drive it.
 
 use std::num::NonZeroUsize;
+use std::sync::OnceLock;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -8,9 +9,13 @@ use real_sandbox::{Config, Job, Outcome, Profile, Protection, Sandbox, Strictnes
 
 use crate::{Error, Tools};
 
-/// A sandbox with as many workers as there are threads to drive them.
+/// A sandbox with as many workers as there are threads to drive them, and a second one for programs that use numpy: a fork of an
+/// interpreter without it is a third cheaper.
 pub(crate) struct Runner {
-    sandbox: Sandbox,
+    plain: Sandbox,
+    /// Started when the first such program comes.
+    numpy: OnceLock<Result<Sandbox, String>>,
+    config: Config,
     threads: ThreadPool,
 }
 
@@ -19,23 +24,35 @@ impl Runner {
         let workers = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let config = Config {
             python: tools.python(),
-            profile: Profile::Numpy,
+            profile: Profile::Plain,
             site_packages: vec![tools.site_packages()],
             workers,
             strictness,
         };
-        let sandbox = Sandbox::start(config).map_err(|error| Error::Sandbox(error.to_string()))?;
+        let plain = Sandbox::start(config.clone()).map_err(|error| Error::Sandbox(error.to_string()))?;
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(workers.get())
             .thread_name(|index| format!("reward-{index}"))
             .build()
             .map_err(|error| Error::Sandbox(error.to_string()))?;
-        Ok(Self { sandbox, threads })
+        Ok(Self { plain, numpy: OnceLock::new(), config, threads })
     }
 
     /// Runs a job. The sandbox has tried twice before it gives up.
     pub(crate) fn run(&self, job: &Job) -> Result<Outcome, Error> {
-        self.sandbox.run(job).map_err(|error| Error::Sandbox(error.to_string()))
+        let uses_numpy = [&job.prelude, &job.program]
+            .into_iter()
+            .any(|text| text.contains("numpy") || text.contains("sympy"));
+        let sandbox = if uses_numpy { self.with_numpy()? } else { &self.plain };
+        sandbox.run(job).map_err(|error| Error::Sandbox(error.to_string()))
+    }
+
+    fn with_numpy(&self) -> Result<&Sandbox, Error> {
+        let start = || {
+            let config = Config { profile: Profile::Numpy, ..self.config.clone() };
+            Sandbox::start(config).map_err(|error| error.to_string())
+        };
+        self.numpy.get_or_init(start).as_ref().map_err(|error| Error::Sandbox(error.clone()))
     }
 
     /// Applies a function to each item on all threads; results in order.
@@ -48,6 +65,6 @@ impl Runner {
     }
 
     pub(crate) fn protection(&self) -> &Protection {
-        self.sandbox.protection()
+        self.plain.protection()
     }
 }

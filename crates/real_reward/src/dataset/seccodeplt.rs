@@ -22,11 +22,7 @@ use crate::{Case, Contract, Error, Expected, FileSpec, Message, Solution, Soluti
 const CONVERT: &str = r#"
 def _real_files():
     import os
-    files = []
-    for name in sorted(os.listdir(".")):
-        with open(name, encoding="utf-8") as file:
-            files.append([name, file.read()])
-    return files
+    return sorted(os.listdir("."))
 
 
 def _real_cases(kind):
@@ -128,9 +124,10 @@ fn task(row: Row, split: Split, cases: Result<Cases, String>) -> Task {
 fn evaluate(runner: &Runner, row: &Row) -> Result<Result<Cases, String>, Error> {
     let expression = "[_real_cases('capability'), _real_cases('safety'), _real_files()]".to_owned();
     let action = Action::Evaluate { expression };
+    let source = format!("{}\n{}\n", row.unittest.setup, row.unittest.testcases);
     let job = Job {
         prelude: surroundings("seccodeplt", &action, ""),
-        program: format!("{}\n{}\n{CONVERT}", row.unittest.setup, row.unittest.testcases),
+        program: format!("{source}{CONVERT}"),
         files: Vec::new(),
         action,
         collect: Vec::new(),
@@ -142,12 +139,13 @@ fn evaluate(runner: &Runner, row: &Row) -> Result<Result<Cases, String>, Error> 
         },
     };
     Ok(match runner.run(&job)?.ending {
-        Ending::Returned(Value::List(parts)) => assemble(parts),
+        Ending::Returned(Value::List(parts)) => assemble(&source, parts),
         ending => Err(format!("the tests could not be evaluated: {ending:?}")),
     })
 }
 
-fn assemble(parts: Vec<Value>) -> Result<Cases, String> {
+/// The parts of a row's tests. Files that the tests' source writes are built by that source.
+fn assemble(source: &str, parts: Vec<Value>) -> Result<Cases, String> {
     let [capability, safety, Value::List(files)] =
         <[Value; 3]>::try_from(parts).map_err(|_| "tests of two kinds and files are expected".to_owned())?
     else {
@@ -155,19 +153,12 @@ fn assemble(parts: Vec<Value>) -> Result<Cases, String> {
     };
     let (capability, dropped_capability) = convert(capability)?;
     let (safety, dropped_safety) = convert(safety)?;
-    let files = files.into_iter().map(file).collect::<Result<_, _>>()?;
+    let built = |name: Value| match name {
+        Value::Str(name) => Ok(FileSpec::Built { name, script: source.to_owned() }),
+        other => Err(format!("the name of a file is a string, not {other:?}")),
+    };
+    let files = files.into_iter().map(built).collect::<Result<_, _>>()?;
     Ok(Cases { capability, safety, files, dropped: dropped_capability + dropped_safety })
-}
-
-/// A file that the tests' source writes beside them, for the program to read.
-fn file(pair: Value) -> Result<FileSpec, String> {
-    match pair {
-        Value::List(pair) => match <[Value; 2]>::try_from(pair) {
-            Ok([Value::Str(name), Value::Str(text)]) => Ok(FileSpec::Text { name, text }),
-            _ => Err("a file is a name and a text".to_owned()),
-        },
-        _ => Err("a file is a pair".to_owned()),
-    }
 }
 
 /// Cases from `[arguments, "raises" | "returns", expected]`, and how many were dropped.
