@@ -18,11 +18,9 @@ const SAMPLE: usize = 24;
 /// Functional tests of each that are run.
 const CASES: usize = 6;
 
-/// References that fail a test of their own, or have none that can be run: known by judging all of them.
-const KNOWN: [&str; 8] = [
-    "1628", "2805", "3394", "3601", "4107", "4403", // APPS+
-    "9a4d6c63", "bcce7d57", // SecCodePLT+
-];
+/// References that fail a test of their own, or have none that can be run. 1628 returns `False` for 0, and 4107 needs a package that is
+/// not installed; the tests of the others compare with objects that have no notation.
+const KNOWN: [&str; 4] = ["1628", "4107", "9a4d6c63", "bcce7d57"];
 
 static TOOLS: LazyLock<Tools> =
     LazyLock::new(|| Tools::install(&mut |line| eprintln!("{line}")).expect("Python for the judges"));

@@ -51,8 +51,8 @@ fn task(row: Row, path: &Path, split: Split) -> Result<Task, Error> {
         path: path.to_owned(),
         reason: format!("{}: {reason}", row.problem_id),
     };
-    let info: TestInfo =
-        serde_json::from_str(&row.extra_info.test_info).map_err(|e| layout(e.to_string()))?;
+    let test_info = tag_large_integers(&row.extra_info.test_info);
+    let info: TestInfo = serde_json::from_str(&test_info).map_err(|e| layout(e.to_string()))?;
     if info.inputs.len() != info.outputs.len() {
         return Err(layout("as many outputs as inputs are expected".to_owned()));
     }
@@ -82,4 +82,57 @@ fn task(row: Row, path: &Path, split: Split) -> Result<Task, Error> {
         ]
         .into(),
     })
+}
+
+/// Writes integers of more than 18 digits in the notation of [`Value`], as a JSON parser would make floats of them.
+fn tag_large_integers(json: &str) -> String {
+    let mut tagged = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '"' => string_length(rest),
+            '-' | '0'..='9' => rest
+                .find(|c: char| !matches!(c, '0'..='9' | '-' | '+' | '.' | 'e' | 'E'))
+                .unwrap_or(rest.len()),
+            other => other.len_utf8(),
+        };
+        let (token, after) = rest.split_at(length);
+        let digits = token.strip_prefix('-').unwrap_or(token);
+        if digits.len() > 18 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            tagged.push_str(r#"{"$int": ""#);
+            tagged.push_str(token);
+            tagged.push_str(r#""}"#);
+        } else {
+            tagged.push_str(token);
+        }
+        rest = after;
+    }
+    tagged
+}
+
+/// Bytes of the JSON string that a text starts with, both quotes included.
+fn string_length(text: &str) -> usize {
+    let mut is_escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            b'"' if !is_escaped => return at + 1,
+            b'\\' => is_escaped = !is_escaped,
+            _ => is_escaped = false,
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_of_any_size_are_integers() {
+        let check = |json: &str, expected: &str| assert_eq!(tag_large_integers(json), expected);
+        check("[1, -2.5e300, 0.1234567890123456789]", "[1, -2.5e300, 0.1234567890123456789]");
+        check("[12345678901234567890]", r#"[{"$int": "12345678901234567890"}]"#);
+        check("[-12345678901234567890]", r#"[{"$int": "-12345678901234567890"}]"#);
+        check(r#"["12345678901234567890 \\" é", 1]"#, r#"["12345678901234567890 \\" é", 1]"#);
+    }
 }

@@ -27,8 +27,12 @@ impl Security {
 /// Analyses a program. A panic of the analyzer is our failure and loses this program only.
 pub(crate) fn judge(config: &RewardConfig, task: &Task, program: &str) -> Result<Security, String> {
     let prelude = Some(task.prelude.clone()).filter(|prelude| !prelude.is_empty());
-    let options =
-        Options { threat_model: None, prelude, entry_point: task.entry_point.clone(), returns: returned(task) };
+    let options = Options {
+        threat_model: None,
+        prelude,
+        entry_point: task.entry_point.clone(),
+        returns: returned(task),
+    };
     let analysis = catch_unwind(AssertUnwindSafe(|| analyze(program, &options)))
         .map_err(|_| "the analyzer panicked".to_owned())?;
     let record = |finding: Finding| {
