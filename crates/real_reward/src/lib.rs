@@ -5,6 +5,20 @@
 //! their judgements become one number, and a [`Score`] holds all of it.
 //!
 //! A bad program is data and gets its reward. Our own failure is [`Score::infra_error`] and gives no reward.
+//!
+//! ```no_run
+//! use real_reward::{RewardConfig, Scorer, Tools, starter};
+//!
+//! # fn main() -> Result<(), real_reward::Error> {
+//! let tools = Tools::install(&mut |line| eprintln!("{line}"))?;
+//! let scorer = Scorer::new(RewardConfig::default(), &tools)?;
+//! let task = &starter::tasks(starter::Split::Train, 1, 1)[0];
+//! let completion = "```python\ndef count() -> int:\n    return 0\n```";
+//! let score = &scorer.score_batch(&[(task, completion)])[0];
+//! println!("{:?}: {:?}", score.reward, score.tests);
+//! # Ok(())
+//! # }
+//! ```
 
 mod aggregate;
 mod compare;

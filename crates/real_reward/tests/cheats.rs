@@ -7,7 +7,7 @@
 
 use std::sync::LazyLock;
 
-use real_reward::{CaseVerdict, FileSpec, RewardConfig, Score, Scorer, Task, Tools, read_jsonl};
+use real_reward::{CaseVerdict, Checker, FileSpec, RewardConfig, Score, Scorer, Task, Tools, read_jsonl};
 
 const ADD: &str = r#"{"id": "add", "benchmark": "own", "messages": [], "entry_point": "add", "tests": {"kind": "call", "cases": [
     {"args": [1, 2], "expect": {"returns": 3}},
@@ -72,6 +72,29 @@ fn the_type_checker_cannot_be_cheated() {
         Some(0.0) => None,
         quality => Some(format!("quality {quality:?}")),
     });
+}
+
+#[test]
+fn mypy_and_zuban_come_to_the_same_verdicts() {
+    let tools = Tools::install(&mut |line| eprintln!("{line}")).unwrap();
+    let config = RewardConfig { checker: Checker::Mypy, ..SCORER.config().clone() };
+    let mypy = Scorer::new(config, &tools).unwrap();
+    let task = add();
+    for document in
+        [include_str!("../resources/cheats/types.md"), include_str!("../resources/cheats/honest.md")]
+    {
+        let sections = sections(document);
+        let items: Vec<(&Task, &str)> = sections.iter().map(|(_, completion)| (&task, *completion)).collect();
+        for ((title, _), (a, b)) in
+            sections.iter().zip(mypy.score_batch(&items).iter().zip(SCORER.score_batch(&items)))
+        {
+            assert_eq!(
+                a.quality, b.quality,
+                "{title}: mypy {:#?}\nzuban {:#?}",
+                a.type_errors, b.type_errors
+            );
+        }
+    }
 }
 
 #[test]
