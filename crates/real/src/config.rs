@@ -1,6 +1,6 @@
 //! The configuration of a run: one TOML file, changed by `--set`, saved as resolved beside the results.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use real_lm::{PpoConfig, SftConfig};
@@ -213,7 +213,8 @@ impl Config {
         Self::parse(&text, &args.set).with_context(|| format!("in {}", args.config.display()))
     }
 
-    fn parse(text: &str, changes: &[String]) -> Result<Self> {
+    /// From the text of a configuration file.
+    pub(crate) fn parse(text: &str, changes: &[String]) -> Result<Self> {
         let mut table: toml::Table = text.parse()?;
         for change in changes {
             apply(&mut table, change).with_context(|| format!("in --set {change}"))?;
@@ -265,11 +266,6 @@ fn apply(table: &mut toml::Table, change: &str) -> Result<()> {
     }
     here.insert(last.to_owned(), value);
     Ok(())
-}
-
-/// The folder of one data set inside `data.path`, for error messages.
-pub(crate) fn show(path: &Path) -> String {
-    if path.as_os_str().is_empty() { ".".to_owned() } else { path.display().to_string() }
 }
 
 #[cfg(test)]

@@ -47,7 +47,9 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         println!("{mark:>8}  {name:<22} {text}");
     }
     if missing {
-        println!("\nWhat is missing is needed for scoring and training; `real doctor --fix` sets up what it can.");
+        println!(
+            "\nWhat is missing is needed for scoring and training; `real doctor --fix` sets up what it can."
+        );
     }
     Ok(if missing { Status::Found } else { Status::Clean })
 }
@@ -81,7 +83,12 @@ fn features() -> Vec<&'static str> {
 
 fn memory() -> Check {
     let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let kib = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?.trim().strip_suffix(" kB")?.parse::<f64>();
+        let kib = text
+            .lines()
+            .find_map(|l| l.strip_prefix("MemTotal:"))?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse::<f64>();
         kib.ok()
     });
     let found = match total {
@@ -93,7 +100,8 @@ fn memory() -> Check {
 
 /// The layers around a candidate program, as a sandbox that has been started reports them.
 fn isolation() -> Vec<Check> {
-    let config = Config { workers: NonZero::<usize>::MIN, strictness: Strictness::Degrade, ..Config::default() };
+    let config =
+        Config { workers: NonZero::<usize>::MIN, strictness: Strictness::Degrade, ..Config::default() };
     let sandbox = match Sandbox::start(config) {
         Ok(sandbox) => sandbox,
         Err(error) => {
@@ -115,7 +123,8 @@ fn isolation() -> Vec<Check> {
 }
 
 fn gpu() -> Check {
-    let driver = ["/proc/driver/nvidia/version", "/dev/nvidia0"].iter().any(|p| std::path::Path::new(p).exists());
+    let driver =
+        ["/proc/driver/nvidia/version", "/dev/nvidia0"].iter().any(|p| std::path::Path::new(p).exists());
     let found = if driver {
         Ok("an NVIDIA driver is present; training runs on the CPU in this version".to_owned())
     } else {

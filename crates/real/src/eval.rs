@@ -1,6 +1,6 @@
 //! `real eval`: Function, Quality and both of a model or of given completions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -45,7 +45,8 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     if tasks.is_empty() {
         bail!("there are no tasks to evaluate on");
     }
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    std::fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let scorer = tools::scorer(&RewardConfig::default())?;
     let completions = completions(args, &tasks)?;
     write_jsonl(&args.out.join("completions.jsonl"), &completions)?;
@@ -56,7 +57,10 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let by_cwe = by_group(&tasks, &scores, |task| task.cwe.clone());
     let by_split = by_group(&tasks, &scores, |task| task.labels.get("split").cloned().into_iter().collect());
     let rates = |groups: &BTreeMap<String, Counts>| {
-        groups.iter().map(|(name, counts)| (name.clone(), json!(counts.rates()))).collect::<serde_json::Map<_, _>>()
+        groups
+            .iter()
+            .map(|(name, counts)| (name.clone(), json!(counts.rates())))
+            .collect::<serde_json::Map<_, _>>()
     };
     let metrics = json!({
         "benchmark": tasks[0].benchmark,
@@ -87,10 +91,10 @@ fn completions(args: &Args, tasks: &[Task]) -> Result<Vec<Completion>> {
         return generate(&policy::load(model)?, tasks, &args.sampling);
     };
     let mut completions: Vec<Completion> = read_jsonl(file)?;
-    let wanted: BTreeMap<&str, ()> = tasks.iter().map(|t| (t.id.as_str(), ())).collect();
-    completions.retain(|c| wanted.contains_key(c.task_id.as_str()));
-    let answered: BTreeMap<&str, ()> = completions.iter().map(|c| (c.task_id.as_str(), ())).collect();
-    if let Some(missing) = tasks.iter().find(|t| !answered.contains_key(t.id.as_str())) {
+    let wanted: BTreeSet<&str> = tasks.iter().map(|t| t.id.as_str()).collect();
+    completions.retain(|c| wanted.contains(c.task_id.as_str()));
+    let answered: BTreeSet<&str> = completions.iter().map(|c| c.task_id.as_str()).collect();
+    if let Some(missing) = tasks.iter().find(|t| !answered.contains(t.id.as_str())) {
         bail!(
             "{} answers {} of {} tasks; the first without an answer is `{}`",
             file.display(),

@@ -29,7 +29,7 @@ pub(crate) struct Counts {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Rate {
     /// Fraction.
-    pub rate: f64,
+    pub value: f64,
     /// Lower end of the interval.
     pub low: f64,
     /// Upper end of the interval.
@@ -76,18 +76,20 @@ impl Counts {
     }
 }
 
+/// The 97.5 % quantile of the standard normal distribution.
+const Z: f64 = 1.959_963_984_540_054;
+
 /// The Wilson score interval of `successes` in `total` trials at 95 % (Wilson 1927). Without trials it is all of 0 to 1.
 pub(crate) fn wilson(successes: usize, total: usize) -> Rate {
     if total == 0 {
-        return Rate { rate: 0.0, low: 0.0, high: 1.0 };
+        return Rate { value: 0.0, low: 0.0, high: 1.0 };
     }
-    const Z: f64 = 1.959_963_984_540_054;
     let n = total as f64;
     let p = successes as f64 / n;
     let centre = p + Z * Z / (2.0 * n);
     let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + Z * Z / n;
-    Rate { rate: p, low: ((centre - spread) / scale).max(0.0), high: ((centre + spread) / scale).min(1.0) }
+    Rate { value: p, low: ((centre - spread) / scale).max(0.0), high: ((centre + spread) / scale).min(1.0) }
 }
 
 /// The counts of each group of scores. `group` names the groups a task belongs to.
@@ -109,7 +111,8 @@ pub(crate) fn by_group<'a>(
 /// A table with one row per named set of counts.
 pub(crate) fn table<'a>(first_column: &str, rows: impl IntoIterator<Item = (&'a str, Counts)>) -> String {
     let rows: Vec<(&str, Counts)> = rows.into_iter().collect();
-    let width = rows.iter().map(|(name, _)| name.chars().count()).chain([first_column.len()]).max().unwrap_or(0);
+    let width =
+        rows.iter().map(|(name, _)| name.chars().count()).chain([first_column.len()]).max().unwrap_or(0);
     let mut text = format!(
         "{first_column:width$}  {:>5}  {:^20}  {:^20}  {:^20}\n",
         "n", "Function", "Quality", "Func-Qual"
@@ -117,8 +120,8 @@ pub(crate) fn table<'a>(first_column: &str, rows: impl IntoIterator<Item = (&'a 
     for (name, counts) in rows {
         let rates = counts.rates();
         let _ = write!(text, "{name:width$}  {:>5}", counts.total);
-        for Rate { rate, low, high } in [rates.function, rates.quality, rates.joint] {
-            let _ = write!(text, "  {:5.1} % [{:4.1}, {:5.1}]", 100.0 * rate, 100.0 * low, 100.0 * high);
+        for Rate { value, low, high } in [rates.function, rates.quality, rates.joint] {
+            let _ = write!(text, "  {:5.1} % [{:4.1}, {:5.1}]", 100.0 * value, 100.0 * low, 100.0 * high);
         }
         if counts.infra_errors > 0 {
             let _ = write!(text, "  ({} without a verdict)", counts.infra_errors);
@@ -135,10 +138,10 @@ mod tests {
     #[test]
     fn wilson_interval_of_known_values() {
         // 10 of 100: 5.52 % to 17.44 % (Wilson 1927, without continuity correction).
-        let Rate { rate, low, high } = wilson(10, 100);
-        assert!((rate - 0.1).abs() < 1e-12);
+        let Rate { value, low, high } = wilson(10, 100);
+        assert!((value - 0.1).abs() < 1e-12);
         assert!((low - 0.055_23).abs() < 1e-4 && (high - 0.174_37).abs() < 1e-4);
         assert!(wilson(0, 20).low.abs() < 1e-12 && wilson(20, 20).high > 0.999_999);
-        assert_eq!(wilson(0, 0), Rate { rate: 0.0, low: 0.0, high: 1.0 });
+        assert_eq!(wilson(0, 0), Rate { value: 0.0, low: 0.0, high: 1.0 });
     }
 }

@@ -63,7 +63,11 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
 }
 
 /// Completions of all tasks, in order, `samples` of each.
-pub(crate) fn generate(checkpoint: &Checkpoint, tasks: &[Task], args: &SamplingArgs) -> Result<Vec<Completion>> {
+pub(crate) fn generate(
+    checkpoint: &Checkpoint,
+    tasks: &[Task],
+    args: &SamplingArgs,
+) -> Result<Vec<Completion>> {
     if args.samples == 0 {
         bail!("--samples must be at least 1");
     }

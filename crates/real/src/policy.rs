@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 use anyhow::{Context, Result, bail};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use real_lm::{Architecture, ChatTemplate, Checkpoint, Message, Model, ModelConfig, Special, SpecialTokens, Tokenizer};
+use real_lm::{
+    Architecture, ChatTemplate, Checkpoint, Message, Model, ModelConfig, Special, SpecialTokens, Tokenizer,
+};
 use real_lm::{EndsWith, Finish, Sampling};
 use real_reward::Task;
 
@@ -31,7 +33,10 @@ fn from_scratch(shape: &Scratch, answers: &[Answer], seed: u64) -> Result<Checkp
     let chat_template = ChatTemplate::chatml();
     let texts = answers
         .iter()
-        .map(|answer| Ok(chat_template.render(&conversation(answer.task), EndsWith::GenerationPrompt)? + &answer.completion))
+        .map(|answer| {
+            Ok(chat_template.render(&conversation(answer.task), EndsWith::GenerationPrompt)?
+                + &answer.completion)
+        })
         .collect::<Result<Vec<String>>>()?;
     let tokenizer =
         Tokenizer::train(texts.iter().map(String::as_str), shape.vocab_size, &SpecialTokens::chatml())?;
@@ -75,10 +80,15 @@ pub(crate) fn fitting(checkpoint: &Checkpoint, tasks: Vec<Task>, max_tokens: usi
         }
     }
     if kept.is_empty() {
-        bail!("none of {total} tasks has a prompt of at most {max_tokens} tokens (rollout.max_prompt_tokens)");
+        bail!(
+            "none of {total} tasks has a prompt of at most {max_tokens} tokens (rollout.max_prompt_tokens)"
+        );
     }
     if kept.len() < total {
-        eprintln!("{} of {total} tasks are left out: their prompt has more than {max_tokens} tokens", total - kept.len());
+        eprintln!(
+            "{} of {total} tasks are left out: their prompt has more than {max_tokens} tokens",
+            total - kept.len()
+        );
     }
     Ok(kept)
 }
@@ -137,9 +147,9 @@ impl Sampler {
             ..Sampling::default()
         };
         let text = |ids: &[u32]| checkpoint.tokenizer.decode(ids, Special::Skip);
-        let on_token = |_: usize, ids: &[u32]| match self.stop_at_code_end && code_has_ended(&text(ids)) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        let on_token = |_: usize, ids: &[u32]| {
+            let ended = self.stop_at_code_end && code_has_ended(&text(ids));
+            if ended { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let mut done = 0;
         let generated = real_lm::generate(model, &prompts, &sampling, on_token, |_, _| {

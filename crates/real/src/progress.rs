@@ -19,7 +19,9 @@ impl Progress {
     /// Starts to show `total` units of work called `name`.
     pub(crate) fn new(name: &str, total: usize) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{prefix:>10} {bar:30} {pos:>5}/{len} {elapsed:>4} (eta {eta}) {msg}");
+        let style = ProgressStyle::with_template(
+            "{prefix:>10} {bar:30} {pos:>5}/{len} {elapsed:>4} (eta {eta}) {msg}",
+        );
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(name.to_owned());
         bar.tick();
@@ -35,11 +37,6 @@ impl Progress {
             eprintln!("{} {done}/{total} {message}", self.name);
             self.last_line = Instant::now();
         }
-    }
-
-    /// A line above the bar.
-    pub(crate) fn say(&self, text: &str) {
-        if self.bar.is_hidden() { eprintln!("{text}") } else { self.bar.println(text) }
     }
 
     /// The work is over; the bar stays as it is.

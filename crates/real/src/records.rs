@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A model's answer to a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the record format names the field `completion`")]
 pub(crate) struct Completion {
     /// The task.
     pub task_id: String,

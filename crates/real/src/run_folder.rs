@@ -45,7 +45,9 @@ impl RunFolder {
                 path.display()
             ),
             Existing::Overwrite => remove_run(&path).with_context(failed)?,
-            Existing::Resume { next_step } => truncate_metrics(&metrics_path, next_step).with_context(failed)?,
+            Existing::Resume { next_step } => {
+                truncate_metrics(&metrics_path, next_step).with_context(failed)?;
+            }
             Existing::Refuse => {}
         }
         std::fs::create_dir_all(path.join("samples")).with_context(failed)?;
@@ -60,13 +62,15 @@ impl RunFolder {
         &self.path
     }
 
-    /// One line of `metrics.jsonl`, and the same as TensorBoard scalars.
+    /// One line of `metrics.jsonl`, and the same as `TensorBoard` scalars.
     pub(crate) fn log(&mut self, step: usize, values: &BTreeMap<String, f64>) -> Result<()> {
         let mut line = Map::new();
         line.insert("step".to_owned(), step.into());
         for (name, value) in values {
             line.insert(name.clone(), Value::from(*value));
-            self.events.scalar(name, step as u64, *value as f32).context("cannot write TensorBoard events")?;
+            self.events
+                .scalar(name, step as u64, *value as f32)
+                .context("cannot write TensorBoard events")?;
         }
         writeln!(self.metrics, "{}", Value::Object(line)).context("cannot write metrics.jsonl")
     }

@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use real_analysis::{Analysis, Finding, Options, analyze};
 use serde_json::{Value, json};
@@ -60,7 +60,8 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
 
 fn scan_paths(args: &Args, out: &mut impl Write) -> Result<bool> {
     let files = collect(&args.paths)?;
-    let scanned: Vec<Result<Scanned>> = files.par_iter().map(|path| scan_file(path, args.min_confidence)).collect();
+    let scanned: Vec<Result<Scanned>> =
+        files.par_iter().map(|path| scan_file(path, args.min_confidence)).collect();
     let mut readable = Vec::with_capacity(scanned.len());
     let mut unreadable = 0;
     for file in scanned {
@@ -169,7 +170,10 @@ fn print(format: Format, files: &[Scanned], out: &mut impl Write) -> Result<()> 
     match format {
         Format::Text => print_text(files, out),
         Format::Json => {
-            let all: Vec<Value> = files.iter().flat_map(|file| file.analysis.findings.iter().map(|f| row(&file.path, f))).collect();
+            let all: Vec<Value> = files
+                .iter()
+                .flat_map(|file| file.analysis.findings.iter().map(|f| row(&file.path, f)))
+                .collect();
             Ok(writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?)
         }
         Format::Jsonl => {
@@ -181,7 +185,8 @@ fn print(format: Format, files: &[Scanned], out: &mut impl Write) -> Result<()> 
             Ok(())
         }
         Format::Sarif => {
-            let results = files.iter().flat_map(|file| file.analysis.findings.iter().map(|f| (file.path.as_str(), f)));
+            let results =
+                files.iter().flat_map(|file| file.analysis.findings.iter().map(|f| (file.path.as_str(), f)));
             Ok(writeln!(out, "{}", serde_json::to_string_pretty(&sarif::log(results))?)?)
         }
     }
@@ -195,7 +200,11 @@ fn row(path: &str, finding: &Finding) -> Value {
 }
 
 fn print_text(files: &[Scanned], out: &mut impl Write) -> Result<()> {
-    let renderer = if std::io::IsTerminal::is_terminal(&std::io::stdout()) { Renderer::styled() } else { Renderer::plain() };
+    let renderer = if std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
     let mut count = 0;
     for file in files {
         for finding in &file.analysis.findings {

@@ -43,16 +43,15 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let pairs = records::pair(&tasks, &completions)?;
     let scorer = tools::scorer(&config)?;
     let scores = score(&scorer, &pairs);
-    match &args.out {
-        Some(path) => write_jsonl(path, &scores)?,
-        None => {
-            let mut out = BufWriter::new(std::io::stdout().lock());
-            for score in &scores {
-                serde_json::to_writer(&mut out, score)?;
-                out.write_all(b"\n").context("cannot write the scores")?;
-            }
-            out.flush()?;
+    if let Some(path) = &args.out {
+        write_jsonl(path, &scores)?;
+    } else {
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        for score in &scores {
+            serde_json::to_writer(&mut out, score)?;
+            out.write_all(b"\n").context("cannot write the scores")?;
         }
+        out.flush()?;
     }
     eprint!("{}", table("", [("all", Counts::of(&scores))]));
     let rewards: Vec<f64> = scores.iter().filter_map(|s| s.reward).collect();
@@ -65,7 +64,8 @@ pub(crate) fn score(scorer: &Scorer, pairs: &[(&Task, &Completion)]) -> Vec<Scor
     let mut progress = Progress::new("score", pairs.len());
     let mut scores = Vec::with_capacity(pairs.len());
     for chunk in pairs.chunks(CHUNK) {
-        let items: Vec<(&Task, &str)> = chunk.iter().map(|(task, c)| (*task, c.completion.as_str())).collect();
+        let items: Vec<(&Task, &str)> =
+            chunk.iter().map(|(task, c)| (*task, c.completion.as_str())).collect();
         for (score, (_, completion)) in scorer.score_batch(&items).into_iter().zip(chunk) {
             scores.push(Score { sample: completion.sample, ..score });
         }

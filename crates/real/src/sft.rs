@@ -56,7 +56,9 @@ pub(crate) fn answers<'a>(tasks: &'a [Task], data: &Data, seed: u64) -> Result<V
     for task in tasks {
         for _ in 0..data.answers {
             let code = if data.mix.is_empty() {
-                task.reference.as_deref().with_context(|| format!("task {} has no reference to learn from", task.id))?
+                task.reference
+                    .as_deref()
+                    .with_context(|| format!("task {} has no reference to learn from", task.id))?
             } else {
                 &choose(task, data, &mut rng)?.code
             };
@@ -86,11 +88,15 @@ pub(crate) fn train(
     folder: &mut RunFolder,
     interrupt: &Interrupt,
 ) -> Result<Option<Checkpoint>> {
-    let examples = answers.iter().map(|answer| example(&checkpoint, answer)).collect::<Result<Vec<Example>>>()?;
+    let examples =
+        answers.iter().map(|answer| example(&checkpoint, answer)).collect::<Result<Vec<Example>>>()?;
     let longest = checkpoint.model.config.max_position_embeddings;
     let usable: Vec<&Example> = examples.iter().filter(|e| e.ids.len() <= longest).collect();
     if usable.len() < examples.len() {
-        tracing::warn!("{} answers of more than {longest} tokens are left out", examples.len() - usable.len());
+        tracing::warn!(
+            "{} answers of more than {longest} tokens are left out",
+            examples.len() - usable.len()
+        );
     }
     if usable.is_empty() {
         bail!("no answer to learn from fits into the model's {longest} tokens");

@@ -1,4 +1,4 @@
-//! TensorBoard event files: scalars only.
+//! `TensorBoard` event files: scalars only.
 //!
 //! A file is a sequence of records, each `length: u64, crc(length): u32, data, crc(data): u32`, little-endian, where the
 //! checksum is a masked CRC-32C; the data is a protobuf `Event { 1: wall_time double, 2: step int64, 3: file_version string,
@@ -17,11 +17,12 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
-    /// A new event file in `folder`. TensorBoard joins the files of a folder in the order of their names.
+    /// A new event file in `folder`. `TensorBoard` joins the files of a folder in the order of their names.
     pub(crate) fn create(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let (seconds, process) = (now(), std::process::id());
-        let file = File::create(folder.join(format!("events.out.tfevents.{:010.0}.{process}", seconds.floor())))?;
+        let file =
+            File::create(folder.join(format!("events.out.tfevents.{:010.0}.{process}", seconds.floor())))?;
         let mut events = Self { file };
         let mut version = Vec::new();
         bytes_field(&mut version, 3, b"brain.Event:2");

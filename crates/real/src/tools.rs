@@ -5,7 +5,8 @@ use real_reward::{RewardConfig, Scorer, Tools};
 
 /// The environment; built with progress on standard error where it is not there yet.
 pub(crate) fn ensure() -> Result<Tools> {
-    Tools::install(&mut |line| eprintln!("{line}")).context("cannot set up the Python environment of the judges")
+    Tools::install(&mut |line| eprintln!("{line}"))
+        .context("cannot set up the Python environment of the judges")
 }
 
 /// The judges, ready.

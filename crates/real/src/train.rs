@@ -34,7 +34,7 @@ const TRAINER_STATE: &str = "trainer.safetensors";
 pub(crate) fn run(args: &Args) -> Result<Status> {
     let config = Config::load(args)?;
     let interrupt = Interrupt::install()?;
-    let resumed = if args.resume { latest_checkpoint(&config.run.dir)? } else { None };
+    let resumed = if args.resume { resumption(&config)? } else { None };
     let existing = match &resumed {
         Some((step, _)) => Existing::Resume { next_step: step + 1 },
         None if args.resume => Existing::Resume { next_step: 0 },
@@ -147,12 +147,17 @@ impl Run<'_> {
             }
         }
         progress.finish();
-        self.summarise(before.as_ref(), last.as_ref(), folder.path());
+        summarise(before.as_ref(), last.as_ref(), folder.path());
         Ok(Status::Clean)
     }
 
     /// One step: sample, judge, learn.
-    fn step(&self, trainer: &mut PpoTrainer, step: usize, folder: &RunFolder) -> Result<BTreeMap<String, f64>> {
+    fn step(
+        &self,
+        trainer: &mut PpoTrainer,
+        step: usize,
+        folder: &RunFolder,
+    ) -> Result<BTreeMap<String, f64>> {
         let rollout = &self.config.rollout;
         let seed = |purpose| derive(self.config.seed, purpose, step as u64);
         let started = Instant::now();
@@ -168,7 +173,8 @@ impl Run<'_> {
         let responses = sampler.sample(&trainer.policy, self.base, &tasks, |_| {})?;
         let generated = Instant::now();
 
-        let items: Vec<(&Task, &str)> = tasks.iter().copied().zip(responses.iter().map(|r| r.text.as_str())).collect();
+        let items: Vec<(&Task, &str)> =
+            tasks.iter().copied().zip(responses.iter().map(|r| r.text.as_str())).collect();
         let scores = self.scorer.score_batch(&items);
         let scored = Instant::now();
         let failures: Vec<&str> = scores.iter().filter_map(|s| s.infra_error.as_deref()).collect();
@@ -197,7 +203,7 @@ impl Run<'_> {
         metrics.insert("time/rollout".to_owned(), (generated - started).as_secs_f64());
         metrics.insert("time/reward".to_owned(), (scored - generated).as_secs_f64());
         metrics.insert("time/update".to_owned(), scored.elapsed().as_secs_f64());
-        self.keep_samples(step + 1, &tasks, &responses, &scores, folder)?;
+        keep_samples(step + 1, &tasks, &responses, &scores, folder)?;
         Ok(metrics)
     }
 
@@ -232,28 +238,17 @@ impl Run<'_> {
         };
         let tasks: Vec<&Task> = self.test.iter().collect();
         let mut progress = Progress::new("evaluate", tasks.len());
-        let responses =
-            sampler.sample(&trainer.policy, self.base, &tasks, |done| progress.set(done, &format!("step {step}")))?;
+        let responses = sampler
+            .sample(&trainer.policy, self.base, &tasks, |done| progress.set(done, &format!("step {step}")))?;
         progress.finish();
-        let items: Vec<(&Task, &str)> = tasks.iter().copied().zip(responses.iter().map(|r| r.text.as_str())).collect();
+        let items: Vec<(&Task, &str)> =
+            tasks.iter().copied().zip(responses.iter().map(|r| r.text.as_str())).collect();
         let scores = self.scorer.score_batch(&items);
         write_jsonl(
             &folder.path().join(format!("samples/eval-{step:06}.jsonl")),
             samples(&tasks, &responses, &scores),
         )?;
         Ok(Evaluation::new(self.test, &scores))
-    }
-
-    fn keep_samples(
-        &self,
-        step: usize,
-        tasks: &[&Task],
-        responses: &[Response],
-        scores: &[Score],
-        folder: &RunFolder,
-    ) -> Result<()> {
-        let path = folder.path().join(format!("samples/step-{step:06}.jsonl"));
-        write_jsonl(&path, samples(tasks, responses, scores).take(SAMPLES_KEPT))
     }
 
     fn save(&self, trainer: &PpoTrainer, step: usize, run: &Path) -> Result<PathBuf> {
@@ -268,13 +263,26 @@ impl Run<'_> {
         std::fs::rename(&partial, &path).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
+}
 
-    fn summarise(&self, before: Option<&Evaluation>, after: Option<&Evaluation>, run: &Path) {
-        let rows = before.iter().flat_map(|e| e.rows("before")).chain(after.iter().flat_map(|e| e.rows("after")));
-        let rows: Vec<(String, Counts)> = rows.collect();
-        println!("{}", evaluation::table("", rows.iter().map(|(name, counts)| (name.as_str(), *counts))));
-        println!("run folder: {}", run.display());
-    }
+/// The first few rollouts of a step, for people.
+fn keep_samples(
+    step: usize,
+    tasks: &[&Task],
+    responses: &[Response],
+    scores: &[Score],
+    folder: &RunFolder,
+) -> Result<()> {
+    let path = folder.path().join(format!("samples/step-{step:06}.jsonl"));
+    Ok(write_jsonl(&path, samples(tasks, responses, scores).take(SAMPLES_KEPT))?)
+}
+
+/// The table of rates before and after.
+fn summarise(before: Option<&Evaluation>, after: Option<&Evaluation>, run: &Path) {
+    let rows = before.iter().flat_map(|e| e.rows("before")).chain(after.iter().flat_map(|e| e.rows("after")));
+    let rows: Vec<(String, Counts)> = rows.collect();
+    println!("{}", evaluation::table("", rows.iter().map(|(name, counts)| (name.as_str(), *counts))));
+    println!("run folder: {}", run.display());
 }
 
 /// The rates of one evaluation: all test tasks, and those of each split where there are several.
@@ -284,7 +292,8 @@ struct Evaluation {
 
 impl Evaluation {
     fn new(tasks: &[Task], scores: &[Score]) -> Self {
-        let split = |task: &Task| vec![task.labels.get("split").cloned().unwrap_or_else(|| "test".to_owned())];
+        let split =
+            |task: &Task| vec![task.labels.get("split").cloned().unwrap_or_else(|| "test".to_owned())];
         Self { splits: evaluation::by_group(tasks, scores, split) }
     }
 
@@ -294,8 +303,10 @@ impl Evaluation {
         for (split, counts) in &self.splits {
             let prefix = if split == "test" { "eval".to_owned() } else { format!("eval/{split}") };
             let rates = counts.rates();
-            for (name, rate) in [("function", rates.function), ("quality", rates.quality), ("joint", rates.joint)] {
-                metrics.insert(format!("{prefix}/{name}"), rate.rate);
+            for (name, rate) in
+                [("function", rates.function), ("quality", rates.quality), ("joint", rates.joint)]
+            {
+                metrics.insert(format!("{prefix}/{name}"), rate.value);
             }
         }
         metrics
@@ -336,11 +347,27 @@ fn reward_metrics(scores: &[Score], responses: &[Response]) -> BTreeMap<String, 
         ("reward/quality".to_owned(), mean(&mut judged.iter().filter_map(|s| s.quality))),
         ("reward/joint".to_owned(), fraction(counts.joint)),
         ("reward/not_runnable".to_owned(), mean(&mut judged.iter().map(|s| f64::from(u8::from(!s.parsed))))),
-        ("reward/flagged".to_owned(), mean(&mut judged.iter().map(|s| f64::from(u8::from(!s.flags.is_empty()))))),
+        (
+            "reward/flagged".to_owned(),
+            mean(&mut judged.iter().map(|s| f64::from(u8::from(!s.flags.is_empty())))),
+        ),
         ("reward/infra_errors".to_owned(), counts.infra_errors as f64),
         ("response/length".to_owned(), lengths.sum::<f64>() / responses.len().max(1) as f64),
         ("response/truncated".to_owned(), truncated as f64 / responses.len().max(1) as f64),
     ])
+}
+
+/// Where to go on: the last checkpoint of this very run. A run of another configuration is refused, but for its length.
+fn resumption(config: &Config) -> Result<Option<(usize, PathBuf)>> {
+    let path = config.run.dir.join("config.toml");
+    let saved = std::fs::read_to_string(&path)
+        .with_context(|| format!("there is no run to resume: cannot read {}", path.display()))?;
+    let mut saved = Config::parse(&saved, &[]).with_context(|| format!("in {}", path.display()))?;
+    saved.train = config.train.clone();
+    if saved != *config {
+        bail!("{} is not the configuration to resume with: only [train] may differ", path.display());
+    }
+    latest_checkpoint(&config.run.dir)
 }
 
 /// The last checkpoint of the run in `run`, with its step.
@@ -353,7 +380,8 @@ fn latest_checkpoint(run: &Path) -> Result<Option<(usize, PathBuf)>> {
     let mut latest = None;
     for entry in entries {
         let path = entry?.path();
-        let step = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix("step-")?.parse().ok());
+        let step =
+            path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix("step-")?.parse().ok());
         if let Some(step) = step
             && latest.as_ref().is_none_or(|(best, _)| step > *best)
         {

@@ -1,9 +1,12 @@
 //! PPO and SFT as a whole: how a step is split does not change it, and what has no score takes no part.
 
+use std::ops::ControlFlow;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use real_lm::{
-    Architecture, Example, Model, ModelConfig, PpoConfig, PpoTrainer, Rollout, SftConfig, SftTrainer,
+    Architecture, Example, Model, ModelConfig, PpoConfig, PpoTrainer, Rollout, Sampling, SftConfig,
+    SftTrainer, generate,
 };
 
 fn tiny() -> Model {
@@ -130,4 +133,37 @@ fn a_resumed_run_is_the_uninterrupted_one_to_the_bit() {
 
     std::fs::write(&path, b"not a safetensors file").unwrap();
     assert!(resumed.load_state(&path).unwrap_err().to_string().contains("state.safetensors"));
+}
+
+/// The whole of reinforcement learning at its smallest: the policy is rewarded for writing one token, and learns to.
+#[test]
+fn a_policy_learns_what_is_rewarded() {
+    const WANTED: u32 = 5;
+    let config = PpoConfig {
+        learning_rate: 3e-3,
+        value_learning_rate: 1e-2,
+        kl_coef: 0.01,
+        epochs: 2,
+        mini_batch: 32,
+        ..PpoConfig::default()
+    };
+    let mut trainer = PpoTrainer::new(tiny(), tiny(), config);
+    let prompts: Vec<Vec<u32>> = (0..64).map(|i| vec![1 + i % 4, 2]).collect();
+    let mut means = Vec::new();
+    for step in 0..25 {
+        let sampling = Sampling { max_new_tokens: 6, seed: step as u64, batch: 64, ..Sampling::default() };
+        let sampled =
+            generate(&trainer.policy, &prompts, &sampling, |_, _| ControlFlow::Continue(()), |_, _| ());
+        let rollouts: Vec<Rollout> = prompts
+            .iter()
+            .zip(sampled)
+            .map(|(prompt, g)| Rollout { prompt: prompt.clone(), response: g.ids })
+            .collect();
+        let score = |r: &Rollout| r.response.iter().filter(|&&t| t == WANTED).count() as f32 / 6.0;
+        let scores: Vec<Option<f32>> = rollouts.iter().map(|r| Some(score(r))).collect();
+        means.push(scores.iter().flatten().sum::<f32>() / 64.0);
+        trainer.update(&rollouts, &scores, step, step as u64);
+    }
+    assert!(means[0] < 0.2, "a random policy writes the token now and then: {means:?}");
+    assert!(means[24] > 0.9, "a trained one nearly always: {means:?}");
 }

@@ -1,6 +1,6 @@
 //! `model.safetensors`, whole or in shards.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::path::{Path, PathBuf};
@@ -58,14 +58,14 @@ pub(crate) fn save(path: &Path, model: &Model, kind: WeightType) -> Result<(), E
         (name, Weights { shape, values, kind })
     });
     // The `transformers` library reads no file that does not name its format.
-    write(path, tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))
+    write(path, tensors, &BTreeMap::from([("format", "pt".to_owned())]))
 }
 
 /// Writes a safetensors file and waits until it is on the disk: the length of the header, the header as JSON, the values.
 pub(crate) fn write<'a>(
     path: &Path,
     tensors: impl Iterator<Item = (String, Weights<'a>)>,
-    metadata: HashMap<String, String>,
+    metadata: &BTreeMap<&str, String>,
 ) -> Result<(), Error> {
     let tensors: Vec<_> = tensors.collect();
     let mut header = json!({ "__metadata__": metadata });

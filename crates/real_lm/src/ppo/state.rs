@@ -1,6 +1,6 @@
 //! What a checkpoint needs beside the policy to go on to the bit: the critic and the moments of both optimisers.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
@@ -19,11 +19,11 @@ impl PpoTrainer {
         let tensors = self.tensors().into_iter().map(|(name, values)| {
             (name.to_owned(), Weights { shape: vec![values.len()], values, kind: WeightType::F32 })
         });
-        let metadata = HashMap::from([
-            (POLICY_STEPS.to_owned(), self.optimizer.step.to_string()),
-            (VALUE_STEPS.to_owned(), self.value_optimizer.step.to_string()),
+        let metadata = BTreeMap::from([
+            (POLICY_STEPS, self.optimizer.step.to_string()),
+            (VALUE_STEPS, self.value_optimizer.step.to_string()),
         ]);
-        weights::write(path, tensors, metadata)
+        weights::write(path, tensors, &metadata)
     }
 
     /// Reads what [`Self::save_state`] wrote. The trainer must have been made for a policy of the same shape.

@@ -1,0 +1,211 @@
+//! The commands as a script sees them: arguments in; files, output and exit status out.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+const VULNERABLE: &str = "import os\n\nname = input()\nos.system('ls ' + name)\n";
+
+fn real(arguments: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_real")).args(arguments).current_dir(folder).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn lines(bytes: &[u8]) -> Vec<Value> {
+    text(bytes).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn scan_tells_by_its_exit_status() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("code")).unwrap();
+    std::fs::write(folder.path().join("code/clean.py"), "print('hello')\n").unwrap();
+    let clean = real(&["scan", "code"], folder.path());
+    assert_eq!(clean.status.code(), Some(0), "{}", text(&clean.stderr));
+
+    std::fs::write(folder.path().join("code/bad.py"), VULNERABLE).unwrap();
+    let found = real(&["scan", "--format", "jsonl", "code"], folder.path());
+    assert_eq!(found.status.code(), Some(1));
+    let findings = lines(&found.stdout);
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0]["path"], "code/bad.py");
+    assert_eq!((&findings[0]["line"], &findings[0]["cwe"][0]), (&json!(4), &json!("CWE-78")));
+    assert!(!findings[0]["flow"].as_array().unwrap().is_empty());
+
+    let sarif = real(&["scan", "--format", "sarif", "code"], folder.path());
+    let log: Value = serde_json::from_slice(&sarif.stdout).unwrap();
+    assert_eq!(log["version"], "2.1.0");
+    assert_eq!(log["runs"][0]["results"][0]["ruleId"], findings[0]["rule"]);
+    let human = text(&real(&["scan", "code"], folder.path()).stdout);
+    assert!(human.contains("code/bad.py:4") && human.contains("CWE-78"), "{human}");
+
+    let missing = real(&["scan", "nowhere"], folder.path());
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing.stderr).contains("nowhere: no such file or folder"));
+}
+
+#[test]
+fn scan_of_records_answers_each_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = [
+        json!({"id": "a", "code": VULNERABLE}),
+        json!({"id": "b", "code": "x = 1"}),
+        json!({"id": "c", "code": "def f(:"}),
+    ];
+    let file = records.map(|r| r.to_string() + "\n").concat();
+    std::fs::write(folder.path().join("records.jsonl"), file).unwrap();
+    let output = real(&["scan", "--records", "records.jsonl"], folder.path());
+    let answers = lines(&output.stdout);
+    let ids: Vec<&str> = answers.iter().map(|a| a["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["a", "b", "c"]);
+    assert_eq!(answers[0]["findings"].as_array().unwrap().len(), 1);
+    assert_eq!((&answers[1]["parsed"], &answers[2]["parsed"]), (&json!(true), &json!(false)));
+
+    std::fs::write(folder.path().join("broken.jsonl"), "{\"code\": \"x\"}\nnot json\n").unwrap();
+    let broken = real(&["scan", "--records", "broken.jsonl"], folder.path());
+    assert_eq!(broken.status.code(), Some(2));
+    assert!(text(&broken.stderr).contains("broken.jsonl line 2"), "{}", text(&broken.stderr));
+}
+
+#[test]
+fn starter_solutions_get_the_scores_they_deserve() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = real(&["tasks", "--benchmark", "starter", "--limit", "8"], folder.path());
+    std::fs::write(folder.path().join("tasks.jsonl"), &tasks.stdout).unwrap();
+    let mut completions = Vec::new();
+    let mut kinds = Vec::new();
+    for task in lines(&tasks.stdout) {
+        for (sample, solution) in task["solutions"].as_array().unwrap().iter().enumerate() {
+            let completion = format!("```python\n{}\n```", solution["code"].as_str().unwrap());
+            let record = json!({"task_id": task["id"], "sample": sample, "completion": completion});
+            completions.push(record.to_string());
+            kinds.push((solution["kind"].as_str().unwrap().to_owned(), task["id"].to_string(), completion));
+        }
+    }
+    std::fs::write(folder.path().join("completions.jsonl"), completions.join("\n")).unwrap();
+    let output =
+        real(&["score", "--tasks", "tasks.jsonl", "--completions", "completions.jsonl"], folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let scores = lines(&output.stdout);
+    assert_eq!(scores.len(), kinds.len());
+    for (score, (kind, task, completion)) in scores.iter().zip(kinds) {
+        let good = score["reward"] == 1.0;
+        assert_eq!(good, kind == "secure", "{kind} solution of {task}:\n{completion}\n{score}");
+        assert_eq!(score["passed"], kind != "wrong", "{kind} solution of {task}:\n{completion}\n{score}");
+    }
+}
+
+#[test]
+fn mistakes_in_completions_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = real(&["tasks", "--benchmark", "starter", "--limit", "1"], folder.path());
+    std::fs::write(folder.path().join("tasks.jsonl"), &tasks.stdout).unwrap();
+    std::fs::write(folder.path().join("c.jsonl"), "{\"task_id\": \"nobody\", \"completion\": \"\"}\n")
+        .unwrap();
+    let output = real(&["score", "--tasks", "tasks.jsonl", "--completions", "c.jsonl"], folder.path());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("no task has the id `nobody`"));
+}
+
+/// A run of a few seconds: what matters is the files, not what is learned.
+const SMALLEST: &str = r#"
+seed = 3
+[run]
+dir = "run"
+[model.scratch]
+vocab_size = 400
+hidden_size = 32
+intermediate_size = 64
+num_hidden_layers = 1
+num_attention_heads = 2
+num_key_value_heads = 1
+max_position_embeddings = 512
+[data]
+benchmark = "starter"
+train_tasks = 32
+test_tasks = 4
+mix = [{ kind = "secure", weight = 1.0 }, { kind = "insecure", weight = 1.0 }]
+[sft]
+learning_rate = 3e-3
+batch = 8
+epochs = 2
+[rollout]
+batch = 8
+max_new_tokens = 24
+[ppo]
+mini_batch = 4
+[train]
+steps = 3
+save_every = 1
+[eval]
+max_new_tokens = 24
+"#;
+
+fn metrics(run: &Path) -> Vec<Value> {
+    let rows = lines(&std::fs::read(run.join("metrics.jsonl")).unwrap());
+    let without_times = |row: &Value| {
+        let entries = row.as_object().unwrap().iter().filter(|(name, _)| !name.starts_with("time/"));
+        entries.map(|(name, value)| (name.clone(), value.clone())).collect()
+    };
+    rows.iter().map(without_times).collect()
+}
+
+#[test]
+fn a_run_leaves_its_folder_and_resumes_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    std::fs::write(here.join("smallest.toml"), SMALLEST).unwrap();
+    let output = real(&["train", "smallest.toml"], here);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("Func-Qual"));
+    let whole = metrics(&here.join("run"));
+    let steps: Vec<u64> = whole.iter().map(|row| row["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [0, 1, 2, 3]);
+    for name in ["eval/function", "eval/quality", "eval/joint"] {
+        assert!(whole[0][name].is_number() && whole[3][name].is_number(), "{name}");
+    }
+    assert!(whole[1]["reward/mean"].is_number() && whole[1]["policy/entropy"].is_number());
+
+    let again = real(&["train", "smallest.toml"], here);
+    assert_eq!(again.status.code(), Some(2), "a run is not replaced without being asked");
+    assert!(text(&again.stderr).contains("--resume"));
+
+    // As if the run had been killed in its second step.
+    for step in [2, 3] {
+        std::fs::remove_dir_all(here.join(format!("run/checkpoints/step-{step:06}"))).unwrap();
+    }
+    let resumed = real(&["train", "smallest.toml", "--resume"], here);
+    assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
+    assert_eq!(metrics(&here.join("run")), whole);
+
+    let other = real(&["train", "smallest.toml", "--resume", "--set", "seed=4"], here);
+    assert!(text(&other.stderr).contains("not the configuration to resume with"), "{}", text(&other.stderr));
+
+    let model = "run/checkpoints/step-000003";
+    std::fs::write(
+        here.join("tasks.jsonl"),
+        real(&["tasks", "--benchmark", "starter", "--limit", "2"], here).stdout,
+    )
+    .unwrap();
+    let arguments =
+        ["generate", "--model", model, "--tasks", "tasks.jsonl", "--out", "c.jsonl", "--max-new-tokens", "8"];
+    let generated = real(&arguments, here);
+    assert_eq!(generated.status.code(), Some(0), "{}", text(&generated.stderr));
+    assert_eq!(lines(&std::fs::read(here.join("c.jsonl")).unwrap()).len(), 2);
+}
+
+#[test]
+fn a_bad_configuration_is_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("smallest.toml"), SMALLEST).unwrap();
+    let output = real(&["train", "smallest.toml", "--set", "ppo.klcoef=1"], folder.path());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("klcoef"), "{}", text(&output.stderr));
+    assert!(!folder.path().join("run").exists());
+}
