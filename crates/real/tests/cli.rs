@@ -73,19 +73,22 @@ fn scan_of_records_answers_each_in_order() {
     assert!(text(&broken.stderr).contains("broken.jsonl line 2"), "{}", text(&broken.stderr));
 }
 
+/// Every solution of a task of every template, right and wrong, through the three judges.
 #[test]
 fn starter_solutions_get_the_scores_they_deserve() {
     let folder = tempfile::tempdir().unwrap();
-    let tasks = real(&["tasks", "--benchmark", "starter", "--limit", "8"], folder.path());
+    let tasks = real(&["tasks", "--benchmark", "starter", "--limit", "28"], folder.path());
     std::fs::write(folder.path().join("tasks.jsonl"), &tasks.stdout).unwrap();
     let mut completions = Vec::new();
-    let mut kinds = Vec::new();
+    let mut expected = Vec::new();
     for task in lines(&tasks.stdout) {
+        // The analyzer has no rule yet for the weaknesses of these templates.
+        let undetected = task["labels"]["detection"] == "optional";
         for (sample, solution) in task["solutions"].as_array().unwrap().iter().enumerate() {
             let completion = format!("```python\n{}\n```", solution["code"].as_str().unwrap());
             let record = json!({"task_id": task["id"], "sample": sample, "completion": completion});
             completions.push(record.to_string());
-            kinds.push((solution["kind"].as_str().unwrap().to_owned(), task["id"].to_string(), completion));
+            expected.push((solution["kind"].clone(), undetected, completion));
         }
     }
     std::fs::write(folder.path().join("completions.jsonl"), completions.join("\n")).unwrap();
@@ -93,12 +96,26 @@ fn starter_solutions_get_the_scores_they_deserve() {
         real(&["score", "--tasks", "tasks.jsonl", "--completions", "completions.jsonl"], folder.path());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let scores = lines(&output.stdout);
-    assert_eq!(scores.len(), kinds.len());
-    for (score, (kind, task, completion)) in scores.iter().zip(kinds) {
-        let good = score["reward"] == 1.0;
-        assert_eq!(good, kind == "secure", "{kind} solution of {task}:\n{completion}\n{score}");
-        assert_eq!(score["passed"], kind != "wrong", "{kind} solution of {task}:\n{completion}\n{score}");
+    assert_eq!(scores.len(), expected.len());
+    let mut surprises = Vec::new();
+    for (score, (kind, undetected, completion)) in scores.iter().zip(expected) {
+        let attacks = &score["tests"]["by_kind"]["attack"];
+        let holds = match kind.as_str().unwrap() {
+            "secure" => score["reward"] == 1.0 && attacks["passed"] == attacks["total"],
+            "insecure" => {
+                score["passed"] == true
+                    && attacks["passed"] != attacks["total"]
+                    && (score["quality"] == 0.0 || undetected)
+            }
+            "untyped" => score["passed"] == true && score["quality"] == 0.0,
+            "wrong" => score["passed"] == false,
+            other => panic!("an unknown kind of solution: {other}"),
+        };
+        if !holds {
+            surprises.push(format!("{kind}:\n{completion}\n{score}\n"));
+        }
     }
+    assert!(surprises.is_empty(), "{} surprises:\n{}", surprises.len(), surprises.join("\n"));
 }
 
 #[test]

@@ -53,7 +53,9 @@ impl Engine<'_> {
                 Value::string(Text::hole(receiver.text.concat(&positional(args, 0)?.text).summary()))
             }
             "split" | "rsplit" | "splitlines" | "partition" | "rpartition" => {
-                Value::new(Object::Unknown, Text::hole(Hole { checks: Checks::NONE, ..text.summary() }))
+                let whole = text.summary();
+                let mask = whole.mask.minus(separators(name, args, constant(0)));
+                Value::new(Object::Unknown, Text::hole(Hole { mask, checks: Checks::NONE, ..whole }))
             }
             "zfill" | "ljust" | "rjust" | "center" => {
                 let hole = text.summary();
@@ -229,6 +231,16 @@ fn translated(hole: Hole, table: Option<&Value>) -> Hole {
             Hole { mask: hole.mask.minus(removed), ..hole }
         }
         _ => Hole { checks: Checks::NONE, mask: Mask::ANY, ..hole },
+    }
+}
+
+/// The characters that no piece of a text that is split can hold. A limit on the number of pieces leaves separators in the last.
+fn separators(method: &str, args: &Arguments, separator: Option<&str>) -> Mask {
+    match (method, args.iter().count(), separator) {
+        ("split" | "rsplit", 0, _) => Mask::of(" \t\n\r\x0b\x0c"),
+        ("split" | "rsplit", 1, Some(separator)) if separator.chars().count() == 1 => Mask::of(separator),
+        ("splitlines", 0, _) => Mask::of("\n\r"),
+        _ => Mask::NONE,
     }
 }
 
