@@ -25,6 +25,9 @@ impl Progress {
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(name.to_owned());
         bar.tick();
+        if bar.is_hidden() {
+            eprintln!("{name} 0/{total}");
+        }
         Self { bar, name: name.to_owned(), last_line: Instant::now() }
     }
 

@@ -121,7 +121,7 @@ impl Run<'_> {
                 eprintln!("interrupted: saved {}; go on with --resume", path.display());
                 return Ok(Status::Found);
             }
-            let mut metrics = self.step(&mut trainer, done, folder)?;
+            let mut metrics = self.step(&mut trainer, done, folder, &mut progress)?;
             done += 1;
             let get = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
             progress.set(
@@ -157,6 +157,7 @@ impl Run<'_> {
         trainer: &mut PpoTrainer,
         step: usize,
         folder: &RunFolder,
+        progress: &mut Progress,
     ) -> Result<BTreeMap<String, f64>> {
         let rollout = &self.config.rollout;
         let seed = |purpose| derive(self.config.seed, purpose, step as u64);
@@ -170,7 +171,10 @@ impl Run<'_> {
             stop_at_code_end: rollout.stop_at_code_end,
             seed: seed(Purpose::Sampling),
         };
-        let responses = sampler.sample(&trainer.policy, self.base, &tasks, |_| {})?;
+        let responses = sampler.sample(&trainer.policy, self.base, &tasks, |ended| {
+            progress.set(step, &format!("step {}: {ended} of {} responses", step + 1, tasks.len()));
+        })?;
+        progress.set(step, &format!("step {}: judging", step + 1));
         let generated = Instant::now();
 
         let items: Vec<(&Task, &str)> =
@@ -188,6 +192,7 @@ impl Run<'_> {
             );
         }
 
+        progress.set(step, &format!("step {}: learning", step + 1));
         let rewards: Vec<Option<f32>> = scores.iter().map(|s| s.reward.map(|r| r as f32)).collect();
         let rollouts: Vec<Rollout> = responses
             .iter()

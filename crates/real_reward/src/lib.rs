@@ -1,6 +1,6 @@
 //! From the text of a completion to a reward.
 //!
-//! A [`Task`] says what a model is asked and how its answer is judged. A completion's program is found by [`extract`], once, and three judges
+//! A [`Task`] says what a model is asked and how its answer is judged. A completion's program is found by [`extract()`], once, and three judges
 //! see the same bytes: the taint analyzer, the type checker and the tests, each test in a process of its own. [`RewardConfig`] says how
 //! their judgements become one number, and a [`Score`] holds all of it.
 //!

@@ -3,7 +3,7 @@
 //! Two things differ from a Hugging Face checkpoint. In files of architecture `llama` the rows of the q and k projections are
 //! permuted inside each head, because llama.cpp rotates neighbours (0, 1), (2, 3), … where we rotate halves (0, D/2),
 //! (1, D/2 + 1), …: row `2 i + p` of a head there is row `p D/2 + i` here. And some tied models store their one matrix
-//! twice, as `token_embd.weight` and `output.weight` at different precisions; [`tied_matrix`] tells these from untied ones.
+//! twice, as `token_embd.weight` and `output.weight` at different precisions; they are told from untied ones by comparing rows.
 
 use std::ops::Range;
 
