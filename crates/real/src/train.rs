@@ -286,7 +286,9 @@ fn keep_samples(
 fn summarise(before: Option<&Evaluation>, after: Option<&Evaluation>, run: &Path) {
     let rows = before.iter().flat_map(|e| e.rows("before")).chain(after.iter().flat_map(|e| e.rows("after")));
     let rows: Vec<(String, Counts)> = rows.collect();
-    println!("{}", evaluation::table("", rows.iter().map(|(name, counts)| (name.as_str(), *counts))));
+    if !rows.is_empty() {
+        print!("{}", evaluation::table("", rows.iter().map(|(name, counts)| (name.as_str(), *counts))));
+    }
     println!("run folder: {}", run.display());
 }
 

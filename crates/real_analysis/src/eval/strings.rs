@@ -236,7 +236,7 @@ fn translated(hole: Hole, table: Option<&Value>) -> Hole {
 
 /// The characters that no piece of a text that is split can hold. A limit on the number of pieces leaves separators in the last.
 fn separators(method: &str, args: &Arguments, separator: Option<&str>) -> Mask {
-    match (method, args.iter().count(), separator) {
+    match (method, args.len(), separator) {
         ("split" | "rsplit", 0, _) => Mask::of(" \t\n\r\x0b\x0c"),
         ("split" | "rsplit", 1, Some(separator)) if separator.chars().count() == 1 => Mask::of(separator),
         ("splitlines", 0, _) => Mask::of("\n\r"),
