@@ -25,7 +25,11 @@ mod tools;
 mod train;
 
 #[derive(Debug, Parser)]
-#[command(name = "real", version, about = "Trains language models to write good code, with rewards from program analysis")]
+#[command(
+    name = "real",
+    version,
+    about = "Trains language models to write good code, with rewards from program analysis"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
