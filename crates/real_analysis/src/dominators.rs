@@ -3,8 +3,35 @@
 //! Block A dominates B when every path from the entry to B passes through A. What a branch proved on the edge into A
 //! therefore holds in B. Blocks are numbered in reverse postorder; the immediate dominator of a block is the nearest
 //! common ancestor of its predecessors, found by walking up from the two with the larger number, until nothing changes.
+//! The same on the graph with its edges turned round gives post-dominators (`control.rs`).
 
 use crate::ir::{BlockId, Function};
+
+/// A graph with one entry.
+pub(crate) trait Graph {
+    fn len(&self) -> usize;
+    fn entry(&self) -> BlockId;
+    fn successors(&self, block: BlockId) -> Vec<BlockId>;
+    fn predecessors(&self, block: BlockId) -> &[BlockId];
+}
+
+impl Graph for Function {
+    fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    fn entry(&self) -> BlockId {
+        BlockId(0)
+    }
+
+    fn successors(&self, block: BlockId) -> Vec<BlockId> {
+        self.blocks[block.index()].terminator.successors().collect()
+    }
+
+    fn predecessors(&self, block: BlockId) -> &[BlockId] {
+        &self.blocks[block.index()].preds
+    }
+}
 
 /// Reverse postorder and dominator tree of the reachable blocks.
 #[derive(Debug)]
@@ -19,13 +46,13 @@ pub(crate) struct Dominators {
 }
 
 impl Dominators {
-    pub(crate) fn of(function: &Function) -> Self {
-        let order = reverse_postorder(function);
-        let mut position = vec![u32::MAX; function.blocks.len()];
+    pub(crate) fn of(graph: &impl Graph) -> Self {
+        let order = reverse_postorder(graph);
+        let mut position = vec![u32::MAX; graph.len()];
         for (index, block) in order.iter().enumerate() {
             position[block.index()] = index as u32;
         }
-        let parent = immediate_dominators(function, &order, &position);
+        let parent = immediate_dominators(graph, &order, &position);
         let interval = intervals(&parent);
         Self { order, position, parent, interval }
     }
@@ -55,19 +82,17 @@ impl Dominators {
     }
 }
 
-fn reverse_postorder(function: &Function) -> Vec<BlockId> {
-    let mut visited = vec![false; function.blocks.len()];
+fn reverse_postorder(graph: &impl Graph) -> Vec<BlockId> {
+    let mut visited = vec![false; graph.len()];
     let mut order = Vec::new();
-    let entry = BlockId(0);
-    visited[0] = true;
-    let successors =
-        |block: BlockId| function.blocks[block.index()].terminator.successors().collect::<Vec<_>>();
-    let mut stack = vec![(entry, successors(entry))];
+    let entry = graph.entry();
+    visited[entry.index()] = true;
+    let mut stack = vec![(entry, graph.successors(entry))];
     while let Some((block, pending)) = stack.last_mut() {
         match pending.pop() {
             Some(next) if !visited[next.index()] => {
                 visited[next.index()] = true;
-                stack.push((next, successors(next)));
+                stack.push((next, graph.successors(next)));
             }
             Some(_) => {}
             None => {
@@ -80,7 +105,7 @@ fn reverse_postorder(function: &Function) -> Vec<BlockId> {
     order
 }
 
-fn immediate_dominators(function: &Function, order: &[BlockId], position: &[u32]) -> Vec<u32> {
+fn immediate_dominators(graph: &impl Graph, order: &[BlockId], position: &[u32]) -> Vec<u32> {
     let mut parent = vec![u32::MAX; order.len()];
     parent[0] = 0;
     let mut changed = true;
@@ -88,7 +113,7 @@ fn immediate_dominators(function: &Function, order: &[BlockId], position: &[u32]
         changed = false;
         for (index, block) in order.iter().enumerate().skip(1) {
             let mut common = u32::MAX;
-            for pred in &function.blocks[block.index()].preds {
+            for pred in graph.predecessors(*block) {
                 let pred = position[pred.index()];
                 if pred != u32::MAX && parent[pred as usize] != u32::MAX {
                     common = if common == u32::MAX { pred } else { nearest_common(&parent, common, pred) };

@@ -11,6 +11,7 @@
 //! assert_eq!(analysis.findings[0].span.line, 3);
 //! ```
 
+mod control;
 mod dominators;
 mod eval;
 mod facts;
@@ -18,6 +19,7 @@ mod finding;
 mod grammar;
 mod ir;
 mod library;
+mod missing;
 mod python;
 mod rules;
 mod ssa;
@@ -80,8 +82,10 @@ pub fn analyze(source: &str, options: &Options) -> Analysis {
     let threat_model = options.threat_model.unwrap_or_else(|| threat::choose(&module));
     let mut engine = eval::Engine::new(&module, threat_model, options);
     engine.run_all();
+    let missing = missing::reports(&module, &engine.exposed());
     let lines = finding::Lines::new(source);
-    let mut findings: Vec<Finding> = engine.reports.iter().map(|report| finding(report, &lines)).collect();
+    let mut findings: Vec<Finding> =
+        engine.reports.iter().chain(&missing).map(|report| finding(report, &lines)).collect();
     findings.sort_by(|a, b| (a.span, a.rule).cmp(&(b.span, b.rule)));
     Analysis { parsed: program.valid(), threat_model, findings, budget_hit: engine.budget_hit }
 }

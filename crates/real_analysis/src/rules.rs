@@ -17,11 +17,16 @@ pub(crate) enum Weakness {
     CrossSiteScripting,
     TemplateInjection,
     OpenRedirect,
-    RequestForgery,
+    ServerSideRequestForgery,
     WeakHash,
     OpenHash,
     WeakCipher,
     HeaderInjection,
+    MissingAuthorization,
+    MissingVerification,
+    CrossSiteRequestForgery,
+    UnboundedGrowth,
+    MassAssignment,
 }
 
 impl Weakness {
@@ -37,10 +42,15 @@ impl Weakness {
             Self::CrossSiteScripting => "cross-site-scripting",
             Self::TemplateInjection => "template-injection",
             Self::OpenRedirect => "open-redirect",
-            Self::RequestForgery => "server-side-request-forgery",
+            Self::ServerSideRequestForgery => "server-side-request-forgery",
             Self::WeakHash | Self::OpenHash => "weak-hash",
             Self::WeakCipher => "weak-cipher",
             Self::HeaderInjection => "header-injection",
+            Self::MissingAuthorization => "missing-authorization",
+            Self::MissingVerification => "missing-verification",
+            Self::CrossSiteRequestForgery => "cross-site-request-forgery",
+            Self::UnboundedGrowth => "unbounded-growth",
+            Self::MassAssignment => "mass-assignment",
         }
     }
 
@@ -55,10 +65,15 @@ impl Weakness {
             Self::CrossSiteScripting => &[79],
             Self::TemplateInjection => &[1336, 94],
             Self::OpenRedirect => &[601],
-            Self::RequestForgery => &[918],
+            Self::ServerSideRequestForgery => &[918],
             Self::WeakHash | Self::OpenHash => &[328, 327],
             Self::WeakCipher => &[327],
             Self::HeaderInjection => &[113, 93],
+            Self::MissingAuthorization => &[862, 863],
+            Self::MissingVerification => &[347],
+            Self::CrossSiteRequestForgery => &[352],
+            Self::UnboundedGrowth => &[770, 400],
+            Self::MassAssignment => &[915],
         }
     }
 
@@ -74,11 +89,16 @@ impl Weakness {
             Self::CrossSiteScripting => "reaches a page without escaping",
             Self::TemplateInjection => "is used as the text of a template",
             Self::OpenRedirect => "decides where a browser is sent",
-            Self::RequestForgery => "decides which host is contacted",
+            Self::ServerSideRequestForgery => "decides which host is contacted",
             Self::OpenHash => "chooses the hash function, weak ones included",
             Self::WeakHash => "uses a hash function that is broken",
             Self::WeakCipher => "uses a cipher that is broken",
             Self::HeaderInjection => "reaches a header without removal of line breaks",
+            Self::MissingAuthorization => "names a record that anybody may use",
+            Self::MissingVerification => "is never compared with what it should be",
+            Self::CrossSiteRequestForgery => "changes something without a proof that its user meant it",
+            Self::UnboundedGrowth => "is kept in a container whose size nothing limits",
+            Self::MassAssignment => "chooses which fields are set",
         }
     }
 }
@@ -128,7 +148,7 @@ pub(crate) fn judge(
         Concept::Html => Some((Weakness::CrossSiteScripting, html::judge(text)?)),
         Concept::Template => all(Weakness::TemplateInjection, text),
         Concept::Redirect => Some((Weakness::OpenRedirect, url::judge(text, url::Purpose::Redirect)?)),
-        Concept::Url => Some((Weakness::RequestForgery, url::judge(text, url::Purpose::Fetch)?)),
+        Concept::Url => Some((Weakness::ServerSideRequestForgery, url::judge(text, url::Purpose::Fetch)?)),
         Concept::DynamicName => Some((Weakness::CodeInjection, code::judge_name(text)?)),
         Concept::HashName => None,
     }

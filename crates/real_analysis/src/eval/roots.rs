@@ -60,15 +60,33 @@ impl Engine<'_> {
         }
     }
 
+    /// The functions whose parameters outsiders choose, in order.
+    pub(crate) fn exposed(&self) -> Vec<FunctionId> {
+        let first = self.module.trusted_functions.max(1);
+        let functions = (first..self.module.functions.len() as u32).map(FunctionId);
+        functions.filter(|function| self.is_root(*function) && self.caller(*function).is_some()).collect()
+    }
+
+    /// Who gives the parameters of a function their values; `None`: only the program.
+    fn caller(&self, function: FunctionId) -> Option<Origin> {
+        let body = &self.module.functions[function.index()];
+        let name = self.name(body.name);
+        let public = !name.starts_with('_') || name == "__init__" || name == "__call__";
+        let reachable = public && !self.called.contains(&function);
+        let takes_request = self.threat_model == ThreatModel::Web
+            && body.params.iter().take(2).any(|param| self.name(param.name) == "request");
+        if self.is_route(function) || (takes_request && (reachable || self.is_entry(function))) {
+            Some(Origin::Request)
+        } else {
+            let library = self.threat_model == ThreatModel::Library && reachable;
+            (library || self.is_entry(function)).then_some(Origin::Parameter)
+        }
+    }
+
     /// What an outsider's call gives to the parameters.
     fn outside_params(&mut self, function: FunctionId) -> Vec<Value> {
         let body = &self.module.functions[function.index()];
-        let name = self.name(body.name);
-        let is_entry = self.is_entry(function);
-        let public = !name.starts_with('_') || name == "__init__" || name == "__call__";
-        let route = self.is_route(function);
-        let helper = self.called.contains(&function);
-        let hostile = is_entry || route || (self.threat_model == ThreatModel::Library && public && !helper);
+        let caller = self.caller(function);
         let is_static = self.closures[function.index()]
             .decorators
             .iter()
@@ -77,10 +95,6 @@ impl Engine<'_> {
         let is_method =
             body.params.first().is_some_and(|param| matches!(self.name(param.name), "self" | "cls"));
         let skip = (body.class.is_some() && !is_static) || is_method;
-        let takes_request = body.params.iter().take(2).any(|param| self.name(param.name) == "request");
-        let hostile =
-            hostile || (self.threat_model == ThreatModel::Web && public && !helper && takes_request);
-        let route = route || (self.threat_model == ThreatModel::Web && takes_request);
         let params = body.params.iter().enumerate().map(|(index, param)| {
             if index == 0 && skip {
                 return body
@@ -88,7 +102,10 @@ impl Engine<'_> {
                     .map_or_else(Value::unknown, |class| Value::new(Object::Local(class), Text::unknown()));
             }
             let default = self.default_of(function, index);
-            if hostile { self.hostile_param(param, default.as_ref(), route) } else { typed_param(param) }
+            match caller {
+                Some(origin) => self.hostile_param(param, default.as_ref(), origin),
+                None => typed_param(param),
+            }
         });
         params.collect::<Vec<_>>()
     }
@@ -98,7 +115,7 @@ impl Engine<'_> {
         defaults.iter().find(|(at, _)| *at as usize == index).map(|(_, value)| value.clone())
     }
 
-    fn hostile_param(&mut self, param: &Param, default: Option<&Value>, route: bool) -> Value {
+    fn hostile_param(&mut self, param: &Param, default: Option<&Value>, origin: Origin) -> Value {
         let annotated = param.annotation.as_ref();
         if annotated.is_some_and(is_harmless) {
             return typed_param(param);
@@ -107,7 +124,6 @@ impl Engine<'_> {
         if annotated.is_none() && numeric_default {
             return Value::number();
         }
-        let origin = if route { Origin::Request } else { Origin::Parameter };
         let name = self.name(param.name);
         let taint = self.source(param.range, origin, &format!("the parameter `{name}`"));
         let object = match annotated.map(|annotation| &*annotation.name) {
@@ -128,7 +144,9 @@ pub(super) fn called_by_others(module: &Module) -> FxHashSet<FunctionId> {
             let Op::Call { callee, .. } = &inst.op else { continue };
             match &caller.insts[callee.index()].op {
                 Op::Global(name) => drop(names.insert((*name, None, index))),
-                Op::Attribute { object, name } if matches!(caller.insts[object.index()].op, Op::Param(0)) => {
+                Op::Attribute { object, name }
+                    if caller.class.is_some() && matches!(caller.insts[object.index()].op, Op::Param(0)) =>
+                {
                     names.insert((*name, caller.class, index));
                 }
                 _ => {}

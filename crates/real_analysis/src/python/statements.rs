@@ -65,14 +65,7 @@ impl<'a> Lowering<'a> {
                 self.store(&class.name, value, range);
             }
             Stmt::Import(_) | Stmt::ImportFrom(_) => self.import(statement),
-            Stmt::Delete(delete) => {
-                for target in &delete.targets {
-                    if let Expr::Name(name) = target {
-                        let value = self.undefined();
-                        self.store(&name.id, value, range);
-                    }
-                }
-            }
+            Stmt::Delete(delete) => delete.targets.iter().for_each(|target| self.delete(target, range)),
             Stmt::Break(_) => self.leave_loop(|targets| targets.after),
             Stmt::Continue(_) => self.leave_loop(|targets| targets.next),
             Stmt::TypeAlias(_)
@@ -80,6 +73,26 @@ impl<'a> Lowering<'a> {
             | Stmt::Nonlocal(_)
             | Stmt::Pass(_)
             | Stmt::IpyEscapeCommand(_) => {}
+        }
+    }
+
+    /// `del a` leaves `a` undefined; `del a[b]` is `a.__delitem__(b)`.
+    fn delete(&mut self, target: &'a Expr, range: Range) {
+        match target {
+            Expr::Name(name) => {
+                let value = self.undefined();
+                self.store(&name.id, value, range);
+            }
+            Expr::Subscript(subscript) if !subscript.slice.is_slice_expr() => {
+                let object = self.expression(&subscript.value);
+                let index = self.expression(&subscript.slice);
+                let name = self.symbol("__delitem__");
+                let callee = self.push(Op::Attribute { object, name }, range);
+                let args = vec![Arg { kind: ArgKind::Positional, value: index }];
+                self.push(Op::Call { callee, args }, range);
+            }
+            Expr::Tuple(tuple) => tuple.elts.iter().for_each(|target| self.delete(target, range)),
+            other => drop(self.expression(other)),
         }
     }
 
