@@ -15,8 +15,10 @@ mod calls;
 mod guards;
 mod heap;
 mod ops;
+mod patterns;
 mod returns;
 mod roots;
+mod settings;
 mod sinks;
 mod strings;
 mod trace;
@@ -115,6 +117,8 @@ pub(crate) struct Engine<'a> {
     heap: Vec<HeapObject>,
     pub(crate) sources: Vec<Source>,
     source_ids: FxHashMap<(Range, Origin), Taint>,
+    /// What files of an outsider's choice hold: dangerous only to those who trust a file's content.
+    file_taint: Taint,
     globals: FxHashMap<Symbol, Value>,
     free: FxHashMap<(FunctionId, Symbol), Value>,
     fields: FxHashMap<(ClassId, Symbol), Value>,
@@ -142,6 +146,7 @@ impl<'a> Engine<'a> {
             heap: Vec::new(),
             sources: Vec::new(),
             source_ids: FxHashMap::default(),
+            file_taint: 0,
             globals: FxHashMap::default(),
             free: FxHashMap::default(),
             fields: FxHashMap::default(),
@@ -344,6 +349,9 @@ impl<'a> Engine<'a> {
             self.sources.push(Source { range, origin, what: what.to_owned(), trusted });
         }
         let taint = 1 << index;
+        if origin == Origin::File {
+            self.file_taint |= taint;
+        }
         self.source_ids.insert((range, origin), taint);
         taint
     }

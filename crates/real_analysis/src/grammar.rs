@@ -3,6 +3,7 @@
 pub(crate) mod code;
 pub(crate) mod html;
 pub(crate) mod path;
+pub(crate) mod query;
 pub(crate) mod shell;
 pub(crate) mod sql;
 pub(crate) mod url;

@@ -103,6 +103,11 @@ impl Symbols {
         &self.texts[symbol.index()]
     }
 
+    /// Every name, in the order of the symbols.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().map(|text| &**text)
+    }
+
     pub(crate) fn shared(&self, symbol: Symbol) -> Rc<str> {
         self.texts[symbol.index()].clone()
     }

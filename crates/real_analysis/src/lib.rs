@@ -20,6 +20,7 @@ mod grammar;
 mod ir;
 mod library;
 mod missing;
+mod names;
 mod python;
 mod rules;
 mod ssa;
@@ -82,10 +83,12 @@ pub fn analyze(source: &str, options: &Options) -> Analysis {
     let threat_model = options.threat_model.unwrap_or_else(|| threat::choose(&module));
     let mut engine = eval::Engine::new(&module, threat_model, options);
     engine.run_all();
-    let missing = missing::reports(&module, &engine.exposed());
+    let (exposed, routes) = engine.exposed();
+    let missing = missing::reports(&module, &exposed);
+    let named = names::reports(&module, &routes);
     let lines = finding::Lines::new(source);
     let mut findings: Vec<Finding> =
-        engine.reports.iter().chain(&missing).map(|report| finding(report, &lines)).collect();
+        engine.reports.iter().chain(&missing).chain(&named).map(|report| finding(report, &lines)).collect();
     findings.sort_by(|a, b| (a.span, a.rule).cmp(&(b.span, b.rule)));
     Analysis { parsed: program.valid(), threat_model, findings, budget_hit: engine.budget_hit }
 }

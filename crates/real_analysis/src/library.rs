@@ -6,13 +6,14 @@
 //! (`.execute`), which stands for any receiver.
 
 mod builtins;
+pub(crate) mod settings;
 mod stdlib;
 mod third_party;
 mod web;
 
 use std::sync::LazyLock;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::text::Mask;
 
@@ -43,6 +44,20 @@ pub(crate) enum Concept {
     HashName,
     /// The name of a module or attribute to load.
     DynamicName,
+    /// A line of a log.
+    Log,
+    /// An `XPath` expression.
+    XPath,
+    /// A filter of a directory.
+    Ldap,
+    /// A document whose entities may name files.
+    Xml,
+    /// A document whose entities may grow.
+    PlainXml,
+    /// A row of a table that a spreadsheet opens.
+    Row,
+    /// A filter of a database of documents.
+    Document,
 }
 
 /// An argument: by position, by keyword, or the receiver of a method.
@@ -63,6 +78,8 @@ pub(crate) enum Origin {
     Outside,
     /// A parameter of a public function.
     Parameter,
+    /// A file that an outsider names.
+    File,
 }
 
 /// What a call returns.
@@ -135,6 +152,16 @@ pub(crate) fn find(path: &str) -> Option<&'static Api> {
     INDEX.get(canonical(path).as_ref()).copied()
 }
 
+static MODULES: LazyLock<FxHashSet<&'static str>> = LazyLock::new(|| {
+    let dotted = INDEX.keys().filter_map(|path| path.split_once('.'));
+    dotted.map(|(module, _)| module).filter(|module| !module.is_empty() && *module != "builtins").collect()
+});
+
+/// Whether the tables know members of a module.
+pub(crate) fn is_module(name: &str) -> bool {
+    MODULES.contains(name)
+}
+
 /// The API of a method, whatever its receiver is.
 pub(crate) fn find_method(name: &str) -> Option<&'static Api> {
     let mut key = String::with_capacity(name.len() + 1);
@@ -147,6 +174,8 @@ pub(crate) fn find_method(name: &str) -> Option<&'static Api> {
 const ALIASES: &[(&str, &str)] = &[
     ("flask.wrappers.", "flask."),
     ("cPickle.", "pickle."),
+    ("flask.globals.", "flask."),
+    ("xml.etree.cElementTree.", "xml.etree.ElementTree."),
     ("_pickle.", "pickle."),
     ("dill.", "pickle."),
     ("cloudpickle.", "pickle."),
@@ -231,6 +260,24 @@ pub(crate) const WEAK_HASHES: &[&str] =
 /// Programs that run code given after `-c`.
 pub(crate) const SHELLS: &[&str] =
     &["sh", "bash", "zsh", "dash", "ksh", "cmd", "cmd.exe", "powershell", "/bin/sh", "/bin/bash", "pwsh"];
+
+/// Modules among whose members some run code, start programs or change files: which member is used must be readable.
+pub(crate) const POWERFUL_MODULES: &[&str] = &[
+    "builtins",
+    "os",
+    "sys",
+    "subprocess",
+    "shutil",
+    "pickle",
+    "marshal",
+    "importlib",
+    "ctypes",
+    "socket",
+    "commands",
+    "pty",
+    "runpy",
+    "code",
+];
 
 /// Ciphers and modes that no longer protect.
 pub(crate) const WEAK_CIPHERS: &[&str] = &[

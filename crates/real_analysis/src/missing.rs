@@ -25,15 +25,17 @@ mod authorization;
 mod body;
 mod forgery;
 mod growth;
+mod host;
 mod signature;
 mod stores;
+mod substring;
 
 use std::cell::OnceCell;
 
 use crate::eval::Report;
 use crate::ir::{FunctionId, FunctionKind, Module, Range, Symbol};
 use crate::rules::Weakness;
-use body::Body;
+pub(crate) use body::Body;
 use stores::Stores;
 
 /// Calls inside calls.
@@ -60,6 +62,8 @@ pub(crate) fn reports(module: &Module, exposed: &[FunctionId]) -> Vec<Report> {
         forgery::check(&scene, *function, &mut reports);
         growth::check(&scene, *function, &mut reports);
         assignment::check(&scene, *function, &mut reports);
+        host::check(&scene, *function, &mut reports);
+        substring::check(&scene, *function, &mut reports);
     }
     reports
 }
@@ -89,6 +93,6 @@ fn report(weakness: Weakness, range: Range, message: String, confidence: f32) ->
 }
 
 /// Whether one of the words of a name is among `words`: `operator_id` consists of `operator` and `id`.
-fn has_word(name: &str, words: &[&str]) -> bool {
+pub(crate) fn has_word(name: &str, words: &[&str]) -> bool {
     name.split(['_', '-', ' ']).any(|word| words.contains(&word.to_ascii_lowercase().as_str()))
 }

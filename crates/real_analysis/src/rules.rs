@@ -1,12 +1,13 @@
 //! The rules: which concept is which weakness, and when a text in a concept's grammar is one.
 
 use crate::Returned;
-use crate::grammar::{Verdict, code, html, path, shell, sql, url};
+use crate::grammar::{Verdict, code, html, path, query, shell, sql, url};
+use crate::library::settings::Posture;
 use crate::library::{Concept, Origin};
 use crate::text::{Checks, Text};
 
 /// A weakness that is reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Weakness {
     SqlInjection,
     CommandInjection,
@@ -27,6 +28,26 @@ pub(crate) enum Weakness {
     CrossSiteRequestForgery,
     UnboundedGrowth,
     MassAssignment,
+    ExposedAttributes,
+    SlowPattern,
+    OpenPattern,
+    UncheckedHost,
+    HostBySubstring,
+    WordBySubstring,
+    OpenHostPattern,
+    /// Protection is switched off.
+    Setting(Posture),
+    LogInjection,
+    XPathInjection,
+    LdapInjection,
+    ExternalEntities,
+    GrowingEntities,
+    FormulaInjection,
+    DocumentInjection,
+    LiteralSecret,
+    PrintedSecret,
+    GuessableSecret,
+    ShownError,
 }
 
 impl Weakness {
@@ -51,6 +72,24 @@ impl Weakness {
             Self::CrossSiteRequestForgery => "cross-site-request-forgery",
             Self::UnboundedGrowth => "unbounded-growth",
             Self::MassAssignment => "mass-assignment",
+            Self::ExposedAttributes => "exposed-attributes",
+            Self::SlowPattern => "slow-pattern",
+            Self::OpenPattern => "pattern-injection",
+            Self::UncheckedHost => "unchecked-host",
+            Self::HostBySubstring | Self::WordBySubstring => "substring-allow-list",
+            Self::OpenHostPattern => "open-host-pattern",
+            Self::Setting(posture) => posture_rule(posture),
+            Self::LogInjection => "log-injection",
+            Self::XPathInjection => "xpath-injection",
+            Self::LdapInjection => "ldap-injection",
+            Self::ExternalEntities => "external-entities",
+            Self::GrowingEntities => "growing-entities",
+            Self::FormulaInjection => "formula-injection",
+            Self::DocumentInjection => "document-injection",
+            Self::LiteralSecret => "literal-secret",
+            Self::PrintedSecret => "printed-secret",
+            Self::GuessableSecret => "guessable-secret",
+            Self::ShownError => "shown-error",
         }
     }
 
@@ -59,7 +98,7 @@ impl Weakness {
         match self {
             Self::SqlInjection => &[89],
             Self::CommandInjection => &[78, 77],
-            Self::CodeInjection | Self::OpaqueCode => &[95, 94],
+            Self::CodeInjection | Self::OpaqueCode => &[95, 94, 74],
             Self::UnsafeDeserialization => &[502],
             Self::PathTraversal => &[22],
             Self::CrossSiteScripting => &[79],
@@ -74,11 +113,30 @@ impl Weakness {
             Self::CrossSiteRequestForgery => &[352],
             Self::UnboundedGrowth => &[770, 400],
             Self::MassAssignment => &[915],
+            Self::ExposedAttributes => &[200, 134],
+            Self::SlowPattern => &[1333, 400],
+            Self::OpenPattern => &[730, 1333, 400],
+            Self::UncheckedHost => &[601, 918],
+            Self::HostBySubstring => &[20, 601, 918],
+            Self::WordBySubstring => &[183, 74, 20],
+            Self::OpenHostPattern => &[20, 625],
+            Self::Setting(posture) => posture_cwe(posture),
+            Self::LogInjection => &[117, 93],
+            Self::XPathInjection => &[643, 91],
+            Self::LdapInjection => &[90],
+            Self::ExternalEntities => &[611, 827],
+            Self::GrowingEntities => &[776, 611],
+            Self::FormulaInjection => &[1236],
+            Self::DocumentInjection => &[943],
+            Self::LiteralSecret => &[798, 259],
+            Self::PrintedSecret => &[532, 312],
+            Self::GuessableSecret => &[338, 330],
+            Self::ShownError => &[209],
         }
     }
 
-    /// What happens, after "… from SOURCE".
-    fn consequence(self) -> &'static str {
+    /// What happens, after "… from SOURCE"; a sentence of its own where there is no source.
+    pub(crate) fn consequence(self) -> &'static str {
         match self {
             Self::SqlInjection => "becomes part of an SQL statement",
             Self::CommandInjection => "becomes part of a command",
@@ -99,7 +157,82 @@ impl Weakness {
             Self::CrossSiteRequestForgery => "changes something without a proof that its user meant it",
             Self::UnboundedGrowth => "is kept in a container whose size nothing limits",
             Self::MassAssignment => "chooses which fields are set",
+            Self::ExposedAttributes => "is a format string that can read any attribute of its arguments",
+            Self::SlowPattern => "can make a regular expression take very long",
+            Self::OpenPattern => "is used as a regular expression",
+            Self::UncheckedHost => "names a host that is not compared with the trusted ones",
+            Self::HostBySubstring | Self::WordBySubstring => "passes because it contains something allowed",
+            Self::OpenHostPattern => "other hosts match too",
+            Self::Setting(posture) => posture_consequence(posture),
+            Self::LogInjection => "writes lines of its own into a log",
+            Self::XPathInjection => "becomes part of an XPath expression",
+            Self::LdapInjection => "becomes part of an LDAP filter",
+            Self::ExternalEntities => "is parsed with entities that can name files",
+            Self::GrowingEntities => "is parsed with entities that can grow without limit",
+            Self::FormulaInjection => "can be a formula for the spreadsheet that opens the table",
+            Self::DocumentInjection => "can be an operator instead of a value in a query",
+            Self::LiteralSecret => "a secret stands in the source",
+            Self::PrintedSecret => "a secret is printed or logged",
+            Self::GuessableSecret => "a secret is drawn from a generator that can be predicted",
+            Self::ShownError => "the text of an exception is shown to the client",
         }
+    }
+}
+
+fn posture_rule(posture: Posture) -> &'static str {
+    match posture {
+        Posture::UnverifiedPeer => "unverified-peer",
+        Posture::UnverifiedToken => "unverified-token",
+        Posture::WeakKey => "weak-key",
+        Posture::FewRounds => "few-rounds",
+        Posture::OldProtocol => "old-protocol",
+        Posture::GuessableFile => "guessable-file",
+        Posture::OpenPermissions => "open-permissions",
+        Posture::PlainCookie => "plain-cookie",
+        Posture::DebugMode => "debug-mode",
+        Posture::ExternalEntities => "external-entities",
+        Posture::UncheckedArchive => "unchecked-archive",
+        Posture::ForeignRequests => "cross-site-request-forgery",
+        Posture::NoEscaping => "no-escaping",
+        Posture::ConstantVector => "constant-vector",
+    }
+}
+
+fn posture_cwe(posture: Posture) -> &'static [u16] {
+    match posture {
+        Posture::UnverifiedPeer => &[295],
+        Posture::UnverifiedToken => &[347],
+        Posture::WeakKey => &[326],
+        Posture::FewRounds => &[916],
+        Posture::OldProtocol => &[327, 326],
+        Posture::GuessableFile => &[377, 379],
+        Posture::OpenPermissions => &[732],
+        Posture::PlainCookie => &[614, 1004],
+        Posture::DebugMode => &[489, 215],
+        Posture::ExternalEntities => &[611, 827],
+        Posture::UncheckedArchive => &[22],
+        Posture::ForeignRequests => &[352],
+        Posture::NoEscaping => &[79],
+        Posture::ConstantVector => &[1204, 329],
+    }
+}
+
+fn posture_consequence(posture: Posture) -> &'static str {
+    match posture {
+        Posture::UnverifiedPeer => "nobody checks who is at the other end",
+        Posture::UnverifiedToken => "the token's signature is not checked",
+        Posture::WeakKey => "the key is too short",
+        Posture::FewRounds => "the password is hashed too few times",
+        Posture::OldProtocol => "the protocol is broken",
+        Posture::GuessableFile => "the file's name is known before the file exists",
+        Posture::OpenPermissions => "others may write the file",
+        Posture::PlainCookie => "the cookie is sent over plain connections too",
+        Posture::DebugMode => "errors show the program's insides to everybody",
+        Posture::ExternalEntities => "entities of the document can name files",
+        Posture::UncheckedArchive => "members of the archive are written where they say",
+        Posture::ForeignRequests => "requests of foreign pages are answered",
+        Posture::NoEscaping => "templates do not escape what they are given",
+        Posture::ConstantVector => "the initialization vector is the same each time",
     }
 }
 
@@ -118,6 +251,8 @@ pub(crate) struct Situation {
     pub(crate) weights_only: bool,
     /// The response is not HTML.
     pub(crate) plain_response: bool,
+    /// A parser that resolves no entities is given.
+    pub(crate) safe_parser: bool,
 }
 
 /// Judges a text where a concept expects one.
@@ -150,8 +285,31 @@ pub(crate) fn judge(
         Concept::Redirect => Some((Weakness::OpenRedirect, url::judge(text, url::Purpose::Redirect)?)),
         Concept::Url => Some((Weakness::ServerSideRequestForgery, url::judge(text, url::Purpose::Fetch)?)),
         Concept::DynamicName => Some((Weakness::CodeInjection, code::judge_name(text)?)),
+        Concept::XPath => Some((Weakness::XPathInjection, query::judge_xpath(text)?)),
+        Concept::Ldap => Some((Weakness::LdapInjection, query::judge_ldap(text)?)),
+        Concept::Log => Some((Weakness::LogInjection, html::judge_lines(text)?)),
+        Concept::Xml if situation.safe_parser => None,
+        Concept::Xml => all(Weakness::ExternalEntities, text),
+        Concept::PlainXml => all(Weakness::GrowingEntities, text),
+        Concept::Row if !text.summary().mask.has('=') => None,
+        Concept::Row => all(Weakness::FormulaInjection, text),
+        Concept::Document => all(Weakness::DocumentInjection, text),
         Concept::HashName => None,
     }
+}
+
+/// Whether a concept is dangerous only in the hands of a stranger: a program's own callers may
+/// write its logs and name its modules.
+pub(crate) fn needs_stranger(concept: Concept) -> bool {
+    matches!(
+        concept,
+        Concept::Log | Concept::PlainXml | Concept::Row | Concept::Document | Concept::DynamicName
+    )
+}
+
+/// Whether the constant parts of a text are an SQL statement.
+pub(crate) fn is_statement(text: &Text) -> bool {
+    sql::looks_like(text)
 }
 
 /// Judges a text that a public function returns: what language it is in, its constant parts say.
@@ -191,5 +349,6 @@ pub(crate) fn origin_weight(origin: Origin) -> f32 {
         Origin::User => 0.9,
         Origin::Parameter => 0.8,
         Origin::Outside => 0.6,
+        Origin::File => 0.5,
     }
 }

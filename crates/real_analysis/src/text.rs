@@ -55,6 +55,10 @@ impl Checks {
     pub(crate) const RELATIVE: Self = Self(256);
     /// Authentic: compared with a secret's signature.
     pub(crate) const AUTHENTIC: Self = Self(128);
+    /// A text of limited length.
+    pub(crate) const SHORT: Self = Self(512);
+    /// Every character stands for itself in a regular expression.
+    pub(crate) const REGEX_ESCAPED: Self = Self(1024);
 
     pub(crate) fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0

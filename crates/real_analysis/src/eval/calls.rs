@@ -6,7 +6,7 @@ use super::Engine;
 use super::heap::key_of;
 use super::strings::{Arguments, join_paths, positional};
 use crate::ir::{Arg, ArgKind, ClassId, FunctionId, Op, ParamKind, Symbol, ValueId};
-use crate::library::{self, Api, Returns, Slot};
+use crate::library::{self, Api, Origin, Returns, Slot};
 use crate::rules::{self, Situation};
 use crate::text::{Checks, Hole, Mask, Text};
 use crate::value::{Object, Value};
@@ -29,7 +29,19 @@ impl Engine<'_> {
                 Value::new(Object::Instance("hashlib.new".into()), Text::unknown())
             }
             Object::Method(receiver, name) => self.call_method(id, callee, &receiver, name, args, &arguments),
-            _ => mixed(&function, &arguments),
+            _ => {
+                self.check_statements(args, &arguments);
+                mixed(&function, &arguments)
+            }
+        }
+    }
+
+    /// A function that nobody knows is given a text that is an SQL statement: what else would it do but run it?
+    fn check_statements(&mut self, args: &[Arg], arguments: &Arguments) {
+        for (arg, (_, value)) in args.iter().zip(arguments) {
+            if value.taint() != 0 && rules::is_statement(&value.text) {
+                self.check_statement(value, arg.value);
+            }
         }
     }
 
@@ -112,6 +124,7 @@ impl Engine<'_> {
         arguments: &Arguments,
     ) -> Value {
         let text = self.name(name);
+        self.check_settings(&format!(".{text}"), arguments);
         if let Object::Container(heap) = receiver.object
             && let Some(value) = self.container_method(callee, heap, text, arguments)
         {
@@ -119,8 +132,13 @@ impl Engine<'_> {
         }
         if let Object::Instance(path) | Object::Path(path) = &receiver.object {
             let path: Rc<str> = format!("{path}.{text}").into();
-            if &*path == "re.compile.sub" {
-                return substitution(Some(receiver), arguments);
+            if let Some(method) = path.strip_prefix("re.compile.")
+                && let Some(value) = self.apply_pattern(method, receiver, arguments)
+            {
+                return value;
+            }
+            if path.starts_with("re.match.") {
+                return receiver.any_text_keeping_mask();
             }
             if library::find(&path).is_some() || matches!(receiver.object, Object::Path(_)) {
                 return self.call_library(id, &path, Some(receiver), args, arguments);
@@ -135,12 +153,14 @@ impl Engine<'_> {
             None if matches!(text, "get" | "pop" | "setdefault") && receiver.taint() != 0 => {
                 receiver.any_text_keeping_mask()
             }
-            None => match &receiver.object {
-                Object::Instance(path) => {
-                    self.call_library(id, &format!("{path}.{text}").into(), Some(receiver), args, arguments)
+            None => {
+                if let Object::Instance(path) = &receiver.object {
+                    let path = format!("{path}.{text}").into();
+                    return self.call_library(id, &path, Some(receiver), args, arguments);
                 }
-                _ => mixed(receiver, arguments),
-            },
+                self.check_statements(args, arguments);
+                mixed(receiver, arguments)
+            }
         }
     }
 
@@ -234,6 +254,7 @@ impl Engine<'_> {
         arguments: &Arguments,
     ) -> Value {
         self.check_weak_member(path, arguments);
+        self.check_settings(path, arguments);
         if let Some(value) = self.special(path, arguments) {
             return value;
         }
@@ -251,6 +272,7 @@ impl Engine<'_> {
         if let Some(api) = api {
             self.apply(id, api, receiver, args, arguments)
         } else {
+            self.check_statements(args, arguments);
             let all = mixed(&receiver.cloned().unwrap_or_else(Value::unknown), arguments);
             Value::new(Object::Instance(path.clone()), all.text)
         }
@@ -310,9 +332,20 @@ impl Engine<'_> {
                 base.map_or_else(Value::unknown, |base| Value::new(Object::Local(base), Text::unknown()))
             }
             "functools.partial" => first()?,
-            "re.sub" => substitution(None, args),
-            "re.compile" => Value::new(Object::Instance("re.compile".into()), first()?.text),
-            _ => return None,
+            "lxml.etree.XMLParser" | "lxml.etree.XMLPullParser"
+                if self
+                    .keyword(args, "resolve_entities")
+                    .is_some_and(|value| value.truth() == Some(false)) =>
+            {
+                Value::new(Object::Instance(SAFE_PARSER.into()), Text::unknown())
+            }
+            "re.compile" => self.compile_pattern(args)?,
+            "re.escape" => {
+                let hole = first()?.text.summary();
+                let checks = hole.checks.with(Checks::REGEX_ESCAPED);
+                Value::string(Text::hole(Hole { checks, mask: hole.mask.union(Mask::char('\\')), ..hole }))
+            }
+            _ => self.match_pattern(path.strip_prefix("re.")?, args)?,
         })
     }
 
@@ -454,6 +487,10 @@ impl Engine<'_> {
                 let object = if is_text_source(api.path) { Object::Text } else { Object::Unknown };
                 Value::new(object, Text::tainted(taint))
             }
+            Returns::Object("builtins.open") if subject.taint() != 0 => {
+                let taint = self.source(self.current_range(), Origin::File, "a file of the caller's choice");
+                Value::new(Object::Instance("builtins.open".into()), Text::tainted(taint))
+            }
             Returns::Object(path) => Value::new(Object::Instance(path.into()), Text::unknown()),
             Returns::Made(path) => {
                 let all = mixed(&receiver.cloned().unwrap_or_else(Value::unknown), arguments);
@@ -584,6 +621,9 @@ impl Engine<'_> {
         situation.not_for_security =
             named("usedforsecurity").is_some_and(|value| value.truth() == Some(false));
         situation.weights_only = named("weights_only").is_some_and(|value| value.truth() == Some(true));
+        let parser = named("parser").or_else(|| positional(args, 1).cloned());
+        situation.safe_parser = parser
+            .is_some_and(|parser| matches!(&parser.object, Object::Instance(path) if &**path == SAFE_PARSER));
         situation.plain_response = named("mimetype")
             .or_else(|| named("content_type"))
             .is_some_and(|kind| kind.text.as_constant().is_some_and(|kind| !rules::is_html_type(kind)));
@@ -591,17 +631,10 @@ impl Engine<'_> {
     }
 }
 
+/// A parser that leaves entities alone.
+const SAFE_PARSER: &str = "lxml.etree.XMLParser without entities";
 /// `getattr(hashlib, name)`: judged where it is used, since the name may be checked in between.
 const HASH_MEMBER: &str = "hashlib.?";
-
-fn substitution(compiled: Option<&Value>, args: &Arguments) -> Value {
-    let unknown = Value::unknown();
-    let skip = usize::from(compiled.is_none());
-    let pattern = compiled.or(positional(args, 0)).unwrap_or(&unknown);
-    let replacement = positional(args, skip).unwrap_or(&unknown);
-    let subject = positional(args, skip + 1).unwrap_or(&unknown);
-    super::strings::substitute(pattern, replacement, subject)
-}
 
 const MAX_DEPTH: usize = super::MAX_CALL_DEPTH;
 

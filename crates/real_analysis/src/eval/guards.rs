@@ -21,11 +21,15 @@ use crate::facts::Refinement;
 use crate::ir::{
     Arg, ArgKind, BlockId, CompareOp, Constant, Function, Op, Symbol, Symbols, Terminator, UnaryOp, ValueId,
 };
+use crate::library::Origin;
+use crate::rules;
 use crate::text::{Checks, Mask, regex};
 use crate::value::{Object, Value};
 
 /// Blocks looked at for one proof.
 const MAX_STEPS: u32 = 200;
+/// Texts up to this length are short.
+const MAX_SHORT: i64 = 10_000;
 /// Conditions inside conditions, meetings inside paths.
 const MAX_DEPTH: u32 = 6;
 
@@ -441,9 +445,14 @@ impl Engine<'_> {
                     _ => Refinement::nothing(),
                 }
             }
-            CompareOp::LessEqual => self.facts_of_subset(value, left, right),
-            CompareOp::GreaterEqual => self.facts_of_subset(value, right, left),
-            CompareOp::Less | CompareOp::Greater => Refinement::nothing(),
+            CompareOp::LessEqual => {
+                self.facts_of_subset(value, left, right).meet(self.facts_of_length(value, left, right))
+            }
+            CompareOp::GreaterEqual => {
+                self.facts_of_subset(value, right, left).meet(self.facts_of_length(value, right, left))
+            }
+            CompareOp::Less => self.facts_of_length(value, left, right),
+            CompareOp::Greater => self.facts_of_length(value, right, left),
         }
     }
 
@@ -486,10 +495,24 @@ impl Engine<'_> {
             return relation.carry(Refinement::mask(Mask::of(text)));
         }
         let open = container.path_name().is_some_and(|path| path.starts_with("hashlib."));
-        if container.taint() == 0 && !open {
+        // A list that the caller passes beside the value is the caller's policy; a request has no policy.
+        let policy = self.confidence_of(container.taint()) <= rules::origin_weight(Origin::Parameter)
+            && container.taint() & self.known(left).taint() == 0;
+        if (container.taint() == 0 || policy) && !open {
             relation.carry(Refinement::trusted())
         } else {
             Refinement::nothing()
+        }
+    }
+
+    /// `len(x) < 1000`
+    fn facts_of_length(&self, value: ValueId, length: ValueId, limit: ValueId) -> Refinement {
+        let Op::Call { callee, args } = self.op(length) else { return Refinement::nothing() };
+        let is_length = self.is_path(*callee, &["builtins.len"]);
+        let limited = matches!(self.known(limit).object, Object::Int(limit) if limit <= MAX_SHORT);
+        match args.first().and_then(|arg| self.relation(arg.value, value)) {
+            Some(_) if is_length && limited => Refinement::checks(Checks::SHORT),
+            _ => Refinement::nothing(),
         }
     }
 

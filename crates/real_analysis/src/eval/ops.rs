@@ -57,6 +57,7 @@ impl Engine<'_> {
                 self.unpack(&value, *position)
             }
             Op::Closure { function, defaults, decorators } => {
+                self.check_decorators(decorators);
                 let defaults = defaults.iter().map(|(index, value)| (*index, self.get(*value))).collect();
                 let decorators = decorators.iter().map(|value| self.get(*value)).collect();
                 self.closures[function.index()] = Closure { defaults, decorators };
@@ -77,6 +78,7 @@ impl Engine<'_> {
             }
             Op::StoreAttribute { object, name, value } => {
                 let (object, value) = (self.get(*object), self.get(*value));
+                self.check_assignment(self.name(*name), &value);
                 self.store_attribute(&object, *name, &value);
                 Value::none()
             }
@@ -155,6 +157,10 @@ impl Engine<'_> {
             _ => {}
         }
         let path = format!("builtins.{text}");
+        // A snippet that was cut out of a program uses modules that it does not import.
+        if library::is_module(text) && library::find(&path).is_none() {
+            return Value::path(text);
+        }
         if library::find(&path).is_none()
             && let Some(module) = self.module.star_imports.last()
         {
@@ -281,6 +287,10 @@ impl Engine<'_> {
                 (Object::Int(a), Object::Int(b)) => a.checked_sub(*b).map_or_else(Value::number, Value::int),
                 _ => arithmetic(left, right),
             },
+            BinaryOp::Or if is_regex_flag(left) && is_regex_flag(right) => {
+                let flags = [left, right].map(|flag| flag.path_name().unwrap_or_default());
+                Value::path(flags.join("|"))
+            }
             BinaryOp::Or | BinaryOp::And => {
                 let joined = left.join(right);
                 if left.is_number() && right.is_number() { Value::number() } else { joined }
@@ -485,6 +495,10 @@ fn is_data_attribute(path: &str, name: &str) -> bool {
 
 fn is_path(value: &Value) -> bool {
     matches!(&value.object, Object::Instance(path) if &**path == "pathlib.Path")
+}
+
+fn is_regex_flag(value: &Value) -> bool {
+    value.path_name().is_some_and(|path| path.starts_with("re."))
 }
 
 fn strings_path(left: &Text, right: &Text) -> Text {

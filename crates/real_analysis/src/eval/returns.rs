@@ -116,6 +116,9 @@ impl Engine<'_> {
             None => rules::judge_return(&result.text, is_route),
         };
         let Some((weakness, verdict)) = verdict else { return };
+        if verdict.taint & !self.file_taint == 0 {
+            return;
+        }
         let range = self.function().insts[value.index()].range;
         let sources = verdict.taint;
         let flow = self.trace(value, sources, range);

@@ -60,11 +60,16 @@ impl Engine<'_> {
         }
     }
 
-    /// The functions whose parameters outsiders choose, in order.
-    pub(crate) fn exposed(&self) -> Vec<FunctionId> {
+    /// The functions whose parameters outsiders choose, and those of them that answer requests, in order.
+    pub(crate) fn exposed(&self) -> (Vec<FunctionId>, Vec<FunctionId>) {
         let first = self.module.trusted_functions.max(1);
         let functions = (first..self.module.functions.len() as u32).map(FunctionId);
-        functions.filter(|function| self.is_root(*function) && self.caller(*function).is_some()).collect()
+        let roots = functions.filter(|function| self.is_root(*function) && self.caller(*function).is_some());
+        let exposed: Vec<FunctionId> = roots.collect();
+        let routes =
+            exposed.iter().copied().filter(|function| self.caller(*function) == Some(Origin::Request));
+        let routes = routes.collect();
+        (exposed, routes)
     }
 
     /// Who gives the parameters of a function their values; `None`: only the program.
@@ -97,9 +102,7 @@ impl Engine<'_> {
         let skip = (body.class.is_some() && !is_static) || is_method;
         let params = body.params.iter().enumerate().map(|(index, param)| {
             if index == 0 && skip {
-                return body
-                    .class
-                    .map_or_else(Value::unknown, |class| Value::new(Object::Local(class), Text::unknown()));
+                return self.receiver(function, param);
             }
             let default = self.default_of(function, index);
             match caller {
@@ -108,6 +111,17 @@ impl Engine<'_> {
             }
         });
         params.collect::<Vec<_>>()
+    }
+
+    /// The object of a method. Without its class, whoever made it gave it everything that it holds.
+    fn receiver(&mut self, function: FunctionId, param: &Param) -> Value {
+        match (self.module.functions[function.index()].class, self.caller(function)) {
+            (Some(class), _) => Value::new(Object::Local(class), Text::unknown()),
+            (None, Some(_)) => {
+                Value::tainted(self.source(param.range, Origin::Parameter, "the method's object"))
+            }
+            (None, None) => Value::unknown(),
+        }
     }
 
     fn default_of(&self, function: FunctionId, index: usize) -> Option<Value> {

@@ -3,8 +3,8 @@
 use super::Engine;
 use super::heap::Key;
 use super::strings::Arguments;
-use crate::grammar::code;
-use crate::ir::{FunctionId, ValueId};
+use crate::grammar::{code, path};
+use crate::ir::{FunctionId, Terminator, ValueId};
 use crate::library::{self, Api, Concept, Origin};
 use crate::rules::{self, Situation, Weakness};
 use crate::text::{Taint, Text};
@@ -23,6 +23,12 @@ impl Engine<'_> {
         match concept {
             Concept::HashName => return self.check_hash_name(value, origin, situation),
             Concept::Code => self.check_opaque(value),
+            Concept::Row => {
+                if let Object::Container(heap) = value.object {
+                    let cell = self.any_element(heap);
+                    return self.judge(concept, api.path, &cell.text, origin, situation);
+                }
+            }
             Concept::DynamicName if value.text.as_constants().is_none() && value.taint() == 0 => {
                 let range = self.current_range();
                 self.report(
@@ -57,6 +63,19 @@ impl Engine<'_> {
             .filter(|_| text.alternatives().len() < 64)
             .map_or_else(|| text.clone(), |value| value.text);
         let Some((weakness, verdict)) = rules::judge(concept, api, &text, situation) else { return };
+        let trusts_files = matches!(concept, Concept::Deserialize | Concept::Code);
+        if verdict.taint & !self.file_taint == 0 && !trusts_files {
+            return;
+        }
+        let caller = self.confidence_of(verdict.taint);
+        let known = caller <= rules::origin_weight(Origin::Parameter) && self.options.entry_point.is_none();
+        if known && rules::needs_stranger(concept) {
+            return;
+        }
+        let own_files = caller < rules::origin_weight(Origin::Request) && self.options.entry_point.is_none();
+        if own_files && concept == Concept::Path && path::is_named_by_caller(&text) {
+            return;
+        }
         let names_program = concept == Concept::Command && !situation.shell;
         if names_program && self.confidence_of(verdict.taint) <= rules::origin_weight(Origin::Parameter) {
             return;
@@ -70,6 +89,59 @@ impl Engine<'_> {
         let confidence = confidence * self.confidence_of(taint);
         let flow = self.trace(origin, taint, range);
         self.report(weakness, range, message, confidence, flow);
+    }
+
+    pub(super) fn check_statement(&mut self, value: &Value, origin: ValueId) {
+        self.judge(Concept::Sql, "", &value.text, origin, &Situation::default());
+    }
+
+    /// Reports what happens to tainted data in the current instruction.
+    pub(super) fn report_taint(
+        &mut self,
+        weakness: Weakness,
+        message: String,
+        taint: Taint,
+        confidence: f32,
+    ) {
+        if taint & !self.file_taint == 0 {
+            return;
+        }
+        let (origin, range) = (self.frame().inst, self.current_range());
+        let flow = self.trace(origin, taint, range);
+        self.report(weakness, range, message, confidence * self.confidence_of(taint), flow);
+    }
+
+    /// A format string of an outsider reads any attribute of its arguments: `{user.password}`.
+    pub(super) fn check_format(&mut self, template: &Text, args: &Arguments) {
+        let taint = template.taint();
+        if taint != 0 && args.iter().any(|(_, value)| self.exposes_attributes(value, 0)) {
+            let message = rules::message(Weakness::ExposedAttributes, &self.origin_of(taint));
+            self.report_taint(Weakness::ExposedAttributes, message, taint, 1.0);
+        }
+    }
+
+    fn exposes_attributes(&self, value: &Value, depth: u32) -> bool {
+        match &value.object {
+            Object::Local(class) => !self.guards_attributes(*class),
+            Object::Class(_) | Object::Function(_) | Object::Bound(..) | Object::Path(_) => true,
+            Object::Container(heap) => {
+                depth < 3 && self.exposes_attributes(&self.any_element(*heap), depth + 1)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the class decides which attributes may be read: it has a method for it, with a branch.
+    fn guards_attributes(&self, class: crate::ir::ClassId) -> bool {
+        ["__getattr__", "__getattribute__", "__format__"].iter().any(|name| {
+            let symbol = self.module.symbols.lookup(name);
+            let method = symbol.and_then(|symbol| self.fields.get(&(class, symbol)));
+            let Some(Object::Function(function)) = method.map(|method| &method.object) else { return false };
+            let blocks = &self.module.functions[function.index()].blocks;
+            blocks
+                .iter()
+                .any(|block| matches!(block.terminator, Terminator::Branch { .. } | Terminator::Raise))
+        })
     }
 
     /// A program and its arguments.
@@ -163,6 +235,10 @@ impl Engine<'_> {
         let Some(path) = object.path_name().map(str::to_owned) else { return };
         let range = self.current_range();
         let origin = self.frame().inst;
+        let module = path.split('.').next().unwrap_or_default();
+        if !library::POWERFUL_MODULES.contains(&module) {
+            return;
+        }
         if name.text.as_constants().is_none() {
             if name.taint() == 0 {
                 self.report(

@@ -4,6 +4,7 @@ use super::Engine;
 use super::heap::key_of;
 use super::ops::formatted;
 use crate::ir::{ArgKind, Symbol};
+use crate::rules::Weakness;
 use crate::text::{Checks, Hole, Mask, Segment, Text, regex};
 use crate::value::{Object, Value};
 
@@ -67,6 +68,12 @@ impl Engine<'_> {
             "isdigit" | "isalnum" | "isalpha" | "isidentifier" | "isdecimal" | "isnumeric" | "isspace"
             | "isupper" | "islower" | "isascii" | "istitle" | "isprintable" => Value::bool(None),
             "startswith" | "endswith" => {
+                if name == "endswith" && text.taint() != 0 && constant(0).is_some_and(is_bare_host) {
+                    let range = self.current_range();
+                    let message =
+                        "the name of any host may end like this: a dot in front is missing".to_owned();
+                    self.report(Weakness::OpenHostPattern, range, message, 0.7, Vec::new());
+                }
                 let test = |text: &str, part: &str| {
                     if name == "startswith" { text.starts_with(part) } else { text.ends_with(part) }
                 };
@@ -102,6 +109,7 @@ impl Engine<'_> {
 
     /// `template.format(…)`. A template without fields drops its arguments.
     fn format_method(&mut self, template: &Text, args: &Arguments) -> Text {
+        self.check_format(template, args);
         let Some(template_text) = template.as_constant().map(str::to_owned) else {
             let all =
                 args.iter().fold(template.summary(), |hole, (_, value)| hole.join(value.text.summary()));
@@ -211,6 +219,16 @@ pub(super) fn substitute(pattern: &Value, replacement: &Value, subject: &Value) 
         result.checks = result.checks.with(Checks::QUOTES_DOUBLED);
     }
     Value::string(Text::hole(result))
+}
+
+/// `example.com`: as the end of a name also that of `badexample.com`.
+fn is_bare_host(text: &str) -> bool {
+    let name = text.trim_end_matches('/');
+    ["com", "org", "net", "edu", "gov"].iter().any(|top| {
+        name.strip_suffix(top).and_then(|rest| rest.strip_suffix('.')).is_some_and(|rest| {
+            rest.starts_with(|first: char| first.is_ascii_alphanumeric()) && !rest.contains(['@', '/'])
+        })
+    })
 }
 
 /// Checks that survive the removal of characters at the ends.

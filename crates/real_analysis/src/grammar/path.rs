@@ -2,7 +2,7 @@
 //! that the whole path stays where it should.
 
 use super::{Verdict, scan};
-use crate::text::{Checks, Hole, Text};
+use crate::text::{Checks, Hole, Segment, Text};
 
 /// Whether hostile content can lead to another folder.
 pub(crate) fn judge(text: &Text) -> Option<Verdict> {
@@ -20,4 +20,12 @@ fn leaves(hole: Hole, after_text: bool) -> bool {
     // Without `..`, and appended to a folder or not beginning at the root, a path can only go down.
     let down_only = hole.checks.has(Checks::NO_PARENT) && (after_text || hole.checks.has(Checks::RELATIVE));
     !down_only
+}
+
+/// Whether the whole path is the caller's: it names a file of its own, and there is no folder to leave.
+pub(crate) fn is_named_by_caller(text: &Text) -> bool {
+    let begins =
+        |segments: &[Segment]| matches!(segments.first(), Some(Segment::Hole(hole)) if hole.taint != 0);
+    let tainted = |segments: &&Vec<Segment>| Text::from_alternatives(vec![(*segments).clone()]).taint() != 0;
+    text.alternatives().iter().filter(tainted).all(|segments| begins(segments))
 }

@@ -1,6 +1,8 @@
 //! The standard library.
 
-use super::Concept::{Code, Command, Deserialize, DynamicName, HashName, Path, Shell, Sql, Url};
+use super::Concept::{
+    Code, Command, Deserialize, DynamicName, HashName, Log, Path, PlainXml, Row, Shell, Sql, Url, Xml,
+};
 use super::Origin::{Outside, User};
 use super::Returns::{
     Basename, Clean, HtmlEscaped, JoinedPath, JoinedUrl, Made, Masked, Mixed, Number, Object, Resolved, Same,
@@ -156,14 +158,6 @@ pub(super) const APIS: &[Api] = &[
     api("urllib.parse.urlsplit", Made("urllib.parse.urlparse")),
     api("urlparse.urlparse", Made("urllib.parse.urlparse")),
     api("urllib.parse.urlparse.geturl", Same),
-    api("re.compile", Object("re.compile")),
-    api("re.match", Made("re.match")),
-    api("re.fullmatch", Made("re.match")),
-    api("re.search", Made("re.match")),
-    api("re.escape", Mixed),
-    api("re.match.group", Mixed),
-    api("re.match.groups", Mixed),
-    api("re.match.groupdict", Mixed),
     api("io.StringIO", Same),
     api("io.BytesIO", Same),
     api(
@@ -194,6 +188,29 @@ pub(super) const APIS: &[Api] = &[
     api("secrets.token_urlsafe", Clean),
     api("hmac.compare_digest", Clean),
     api("secrets.compare_digest", Clean),
+    // Logs and tables.
+    sink(".debug", Clean, &[(Log, FIRST), (Log, SECOND)]),
+    sink(".info", Clean, &[(Log, FIRST), (Log, SECOND)]),
+    sink(".warning", Clean, &[(Log, FIRST), (Log, SECOND)]),
+    sink(".warn", Clean, &[(Log, FIRST), (Log, SECOND)]),
+    sink(".error", Clean, &[(Log, FIRST), (Log, SECOND)]),
+    sink(".critical", Clean, &[(Log, FIRST), (Log, SECOND)]),
+    sink("logging.debug", Clean, &[(Log, FIRST), (Log, SECOND)]),
+    sink("logging.info", Clean, &[(Log, FIRST), (Log, SECOND)]),
+    sink("logging.warning", Clean, &[(Log, FIRST), (Log, SECOND)]),
+    sink("logging.error", Clean, &[(Log, FIRST), (Log, SECOND)]),
+    sink("logging.critical", Clean, &[(Log, FIRST), (Log, SECOND)]),
+    sink("logging.exception", Clean, &[(Log, FIRST), (Log, SECOND)]),
+    sink(".writerow", Clean, &[(Row, FIRST)]),
+    sink(".writerows", Clean, &[(Row, FIRST)]),
+    // XML.
+    sink("xml.etree.ElementTree.fromstring", Mixed, &[(PlainXml, FIRST)]),
+    sink("xml.etree.ElementTree.XML", Mixed, &[(PlainXml, FIRST)]),
+    sink("xml.etree.ElementTree.parse", Mixed, &[(PlainXml, FIRST)]),
+    sink("xml.dom.minidom.parseString", Mixed, &[(PlainXml, FIRST)]),
+    sink("xml.dom.minidom.parse", Mixed, &[(PlainXml, FIRST)]),
+    sink("xml.dom.pulldom.parseString", Mixed, &[(Xml, FIRST)]),
+    sink("xml.sax.parseString", Clean, &[(PlainXml, FIRST)]),
     // Hashes.
     sink("hashlib.new", Object("hashlib.new"), &[(HashName, slot(0, "name"))]),
     sink("hmac.new", Object("hashlib.new"), &[(HashName, slot(2, "digestmod"))]),

@@ -13,6 +13,7 @@ pub(super) const APIS: &[Api] = &[
     // A name that nothing binds: the snippet was cut out of a program.
     api("builtins.request", Source(Request, "the request")),
     api("bottle.request", Source(Request, "the request")),
+    api("cgi.FieldStorage", Source(Request, "the form")),
     api("quart.request", Source(Request, "the request")),
     api("sanic.request", Source(Request, "the request")),
     api("flask.jsonify", Clean),

@@ -9,18 +9,20 @@ use crate::ir::{
 };
 
 /// A set of parameters: one bit each; the last bit stands for all beyond.
-pub(super) type Params = u64;
+pub(crate) type Params = u64;
 
 /// Rounds over loops.
 const MAX_ROUNDS: usize = 4;
 
 /// A function with its dependences.
-pub(super) struct Body<'a> {
-    pub(super) module: &'a Module,
-    pub(super) function: &'a Function,
-    pub(super) control: ControlDependence,
+pub(crate) struct Body<'a> {
+    pub(crate) module: &'a Module,
+    pub(crate) function: &'a Function,
+    pub(crate) control: ControlDependence,
     /// Reachable blocks, in reverse postorder.
-    pub(super) order: Vec<BlockId>,
+    pub(crate) order: Vec<BlockId>,
+    /// What comprehensions collect: a container and an element.
+    appended: Vec<(ValueId, ValueId)>,
     /// For each value the parameters that it was computed from.
     values: Vec<Params>,
     /// For each block the parameters that decide whether it runs.
@@ -28,13 +30,14 @@ pub(super) struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    pub(super) fn of(module: &'a Module, id: FunctionId) -> Self {
+    pub(crate) fn of(module: &'a Module, id: FunctionId) -> Self {
         let function = &module.functions[id.index()];
         let mut body = Self {
             module,
             function,
             control: ControlDependence::of(function),
             order: Dominators::of(function).order,
+            appended: function.insts.iter().filter_map(|inst| collected(&inst.op)).collect(),
             values: vec![0; function.insts.len()],
             blocks: vec![0; function.blocks.len()],
         };
@@ -97,30 +100,30 @@ impl<'a> Body<'a> {
         grows
     }
 
-    pub(super) fn op(&self, value: ValueId) -> &'a Op {
+    pub(crate) fn op(&self, value: ValueId) -> &'a Op {
         &self.function.insts[value.index()].op
     }
 
-    pub(super) fn block_of(&self, value: ValueId) -> BlockId {
+    pub(crate) fn block_of(&self, value: ValueId) -> BlockId {
         self.function.insts[value.index()].block
     }
 
-    pub(super) fn name(&self, symbol: Symbol) -> &'a str {
+    pub(crate) fn name(&self, symbol: Symbol) -> &'a str {
         self.module.symbols.text(symbol)
     }
 
     /// The parameters that a value was computed from.
-    pub(super) fn params_of(&self, value: ValueId) -> Params {
+    pub(crate) fn params_of(&self, value: ValueId) -> Params {
         self.values[value.index()]
     }
 
     /// The parameters on which the conditions of a block depend.
-    pub(super) fn deciding(&self, block: BlockId) -> Params {
+    pub(crate) fn deciding(&self, block: BlockId) -> Params {
         self.blocks[block.index()]
     }
 
     /// The condition of an edge; for a loop, what is iterated.
-    pub(super) fn condition(&self, edge: Edge) -> Option<ValueId> {
+    pub(crate) fn condition(&self, edge: Edge) -> Option<ValueId> {
         match self.function.blocks[edge.from.index()].terminator {
             Terminator::Branch { condition, .. } => Some(condition),
             Terminator::ForNext { iterable, .. } => Some(iterable),
@@ -129,21 +132,40 @@ impl<'a> Body<'a> {
     }
 
     /// Every instruction that can run.
-    pub(super) fn insts(&self) -> impl Iterator<Item = (ValueId, &'a Op)> {
+    pub(crate) fn insts(&self) -> impl Iterator<Item = (ValueId, &'a Op)> {
         let function = self.function;
         let blocks = self.order.iter().flat_map(move |block| &function.blocks[block.index()].insts);
         blocks.map(move |id| (*id, &function.insts[id.index()].op))
     }
 
-    pub(super) fn text(&self, value: ValueId) -> Option<&'a str> {
+    pub(crate) fn text(&self, value: ValueId) -> Option<&'a str> {
         match self.op(value) {
             Op::Constant(Constant::Str(text)) => Some(text),
             _ => None,
         }
     }
 
+    /// The dotted path of something imported, in the function or in the module.
+    pub(crate) fn import_path(&self, value: ValueId) -> Option<String> {
+        match self.op(value) {
+            Op::Import(path) => Some(self.name(*path).to_owned()),
+            Op::Attribute { object, name } => {
+                Some(format!("{}.{}", self.import_path(*object)?, self.name(*name)))
+            }
+            Op::Global(name) => {
+                let module = &self.module.functions[0];
+                let mut writes = module.writes.iter().filter(|(written, _)| written == name);
+                writes.find_map(|(_, value)| match module.insts[value.index()].op {
+                    Op::Import(path) => Some(self.name(path).to_owned()),
+                    _ => None,
+                })
+            }
+            _ => None,
+        }
+    }
+
     /// The receiver and name of a method call.
-    pub(super) fn method(&self, callee: ValueId) -> Option<(ValueId, &'a str)> {
+    pub(crate) fn method(&self, callee: ValueId) -> Option<(ValueId, &'a str)> {
         match self.op(callee) {
             Op::Attribute { object, name } => Some((*object, self.name(*name))),
             _ => None,
@@ -151,7 +173,7 @@ impl<'a> Body<'a> {
     }
 
     /// The name of a built-in function.
-    pub(super) fn builtin(&self, callee: ValueId) -> Option<&'a str> {
+    pub(crate) fn builtin(&self, callee: ValueId) -> Option<&'a str> {
         match self.op(callee) {
             Op::Builtin(name) => Some(self.name(*name)),
             _ => None,
@@ -159,7 +181,7 @@ impl<'a> Body<'a> {
     }
 
     /// The module-wide variable that an expression starts from, and the keys on the way: `TABLE[a]["b"].c`.
-    pub(super) fn path(&self, value: ValueId) -> Option<(Symbol, Vec<ValueId>)> {
+    pub(crate) fn path(&self, value: ValueId) -> Option<(Symbol, Vec<ValueId>)> {
         let mut keys = Vec::new();
         let mut at = value;
         loop {
@@ -181,7 +203,7 @@ impl<'a> Body<'a> {
     }
 
     /// Whether the value is computed from something that satisfies `is_it`.
-    pub(super) fn mentions(&self, value: ValueId, is_it: impl Fn(ValueId) -> bool) -> bool {
+    pub(crate) fn mentions(&self, value: ValueId, is_it: impl Fn(ValueId) -> bool) -> bool {
         let mut pending = vec![value];
         let mut seen = FxHashSet::default();
         while let Some(at) = pending.pop() {
@@ -190,18 +212,20 @@ impl<'a> Body<'a> {
             }
             if seen.len() < 200 && seen.insert(at) {
                 self.op(at).operands(|operand| pending.push(operand));
+                let appended = self.appended.iter().filter(|(container, _)| *container == at);
+                pending.extend(appended.map(|(_, value)| *value));
             }
         }
         false
     }
 
     /// Whether a parameter is the object that a method is called on.
-    pub(super) fn is_receiver(&self, index: u32) -> bool {
+    pub(crate) fn is_receiver(&self, index: u32) -> bool {
         index == 0 && self.function.class.is_some()
     }
 
     /// Parameters of which nothing depends but messages.
-    pub(super) fn idle(&self) -> Vec<usize> {
+    pub(crate) fn idle(&self) -> Vec<usize> {
         let ordinary = |kind| matches!(kind, ParamKind::Ordinary | ParamKind::KeywordOnly);
         let skip = usize::from(self.function.class.is_some());
         let params = self.function.params.iter().enumerate().skip(skip);
@@ -252,7 +276,7 @@ const LOG_METHODS: &[&str] =
     &["debug", "info", "warning", "warn", "error", "critical", "exception", "log", "format"];
 
 /// Whether an instruction does something besides computing a value.
-pub(super) fn is_effect(op: &Op) -> bool {
+pub(crate) fn is_effect(op: &Op) -> bool {
     matches!(
         op,
         Op::Call { .. }
@@ -262,6 +286,13 @@ pub(super) fn is_effect(op: &Op) -> bool {
             | Op::StoreFree(..)
             | Op::Yield(_)
     )
+}
+
+fn collected(op: &Op) -> Option<(ValueId, ValueId)> {
+    match op {
+        Op::Append { container, value } => Some((*container, *value)),
+        _ => None,
+    }
 }
 
 /// Parameters that a signature demands whether the function needs them or not.

@@ -21,7 +21,9 @@ pub(super) enum Content {
     Records,
     /// A mapping to long texts that look random.
     Tokens,
-    /// A collection of texts.
+    /// A collection of names of hosts.
+    Hosts,
+    /// A collection of other texts.
     Words,
 }
 
@@ -126,13 +128,18 @@ fn content(module: &Module, body: &Function, value: ValueId) -> Option<Content> 
             pairs.iter().all(|(_, value)| token(value)).then_some(Content::Tokens)
         }
         Op::Sequence { items, .. } => {
-            let words = are_texts(body, items).then_some(Content::Words);
-            if items.is_empty() { Some(Content::Empty) } else { words }
+            let texts = texts(body, items)?;
+            Some(match &texts[..] {
+                [] => Content::Empty,
+                texts if texts.iter().all(|text| is_host(text)) => Content::Hosts,
+                _ => Content::Words,
+            })
         }
         Op::Call { callee, args } => {
             let name = match &body.insts[callee.index()].op {
-                Op::Builtin(name) | Op::Import(name) => module.symbols.text(*name),
-                Op::Attribute { name, .. } => module.symbols.text(*name),
+                Op::Builtin(name) | Op::Import(name) | Op::Attribute { name, .. } => {
+                    module.symbols.text(*name)
+                }
                 _ => return None,
             };
             let name = name.rsplit('.').next().unwrap_or_default();
@@ -161,10 +168,29 @@ const CONTAINERS: &[&str] = &[
     "LifoQueue",
 ];
 
-fn are_texts(body: &Function, items: &[Item]) -> bool {
-    let text = |value: ValueId| matches!(body.insts[value.index()].op, Op::Constant(Constant::Str(_)));
-    items.iter().all(|item| matches!(item, Item::One(value) if text(*value)))
+/// The items, when all are constant texts.
+fn texts<'a>(body: &'a Function, items: &[Item]) -> Option<Vec<&'a str>> {
+    let text = |item: &Item| match (item, &body.insts[item.value().index()].op) {
+        (Item::One(_), Op::Constant(Constant::Str(text))) => Some(&**text),
+        _ => None,
+    };
+    items.iter().map(text).collect()
 }
+
+/// `www.example.com`
+pub(super) fn is_host(text: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.chars().all(|character| character.is_ascii_alphanumeric() || character == '-')
+    };
+    let Some((_, top)) = text.rsplit_once('.') else { return false };
+    let top_level = top.len() >= 2 && top.chars().all(|character| character.is_ascii_lowercase());
+    top_level && !FILE_SUFFIXES.contains(&top) && text.trim_start_matches('.').split('.').all(label)
+}
+
+/// Endings that are more likely a file's than a host's.
+const FILE_SUFFIXES: &[&str] =
+    &["py", "txt", "json", "yaml", "yml", "xml", "html", "csv", "md", "js", "css", "log", "zip"];
 
 /// A hexadecimal or base64 text of the length of a signature.
 fn is_token(text: &str) -> bool {

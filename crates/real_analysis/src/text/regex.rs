@@ -1,10 +1,14 @@
-//! Which characters a regular expression lets through.
+//! Regular expressions: what they let through, and how long they take.
 //!
-//! Only two questions are asked. What can a text contain that the pattern matches as a whole (`re.fullmatch` as a guard)?
-//! What does a pattern take away that matches single characters (`re.sub("[^a-z]", "", x)`)? The pattern is read by a small
-//! recursive parser of Python's syntax; what it does not know, it takes to match anything.
+//! As a guard (`re.fullmatch`) a pattern tells what a text can contain; as an argument of `re.sub` it tells what is taken away,
+//! when it matches single characters. Both questions are answered here from the syntax tree ([`syntax`]). How much a
+//! backtracking matcher can be made to work is the question of [`backtracking`].
+
+pub(crate) mod backtracking;
+pub(crate) mod syntax;
 
 use super::Mask;
+use syntax::Node;
 
 /// What is known of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,244 +28,41 @@ pub(crate) struct Pattern {
     pub(crate) class_has_all_others: bool,
 }
 
-const DEPTH: u32 = 50;
-
 /// Reads a pattern. `None`: it is beyond us.
 pub(crate) fn parse(pattern: &str, ignore_case: bool) -> Option<Pattern> {
-    let mut reader = Reader { rest: pattern, ignore_case, dot_all: false, depth: 0 };
-    let body = pattern.strip_prefix('^').or_else(|| pattern.strip_prefix("\\A"));
-    let anchored_start = body.is_some();
-    reader.rest = body.unwrap_or(pattern);
-    let (body, end) = split_end(reader.rest);
-    reader.rest = body;
-    let items = reader.alternatives()?;
-    if !reader.rest.is_empty() {
-        return None;
-    }
+    let tree = syntax::parse(pattern, ignore_case)?;
     // `^a|b$` anchors only the outer branches.
-    let anchors_hold = items.branches == 1;
-    let class = (items.branches == 1 && items.atoms == 1).then_some(items.single).flatten();
+    let items: &[Node] = match &tree {
+        Node::Sequence(items) => items,
+        _ => std::slice::from_ref(&tree),
+    };
+    let class = match items {
+        [Node::Class { mask, negated }] => Some((*mask, *negated)),
+        [Node::Repeat { body, .. }] => match **body {
+            Node::Class { mask, negated } => Some((mask, negated)),
+            _ => None,
+        },
+        _ => None,
+    };
     Some(Pattern {
-        mask: items.mask,
-        anchored_start: anchored_start && anchors_hold,
-        anchored_end: end != End::Open && anchors_hold,
-        final_newline: end == End::Dollar,
-        class: class.filter(|_| !anchored_start && end == End::Open),
-        class_has_all_others: body.starts_with("[^") && class.is_some_and(|class| class.has('\u{80}')),
+        mask: mask_of(&tree),
+        anchored_start: matches!(items.first(), Some(Node::Start)),
+        anchored_end: matches!(items.last(), Some(Node::End | Node::FinalLine)),
+        final_newline: matches!(items.last(), Some(Node::FinalLine)),
+        class: class.map(|(mask, _)| mask),
+        class_has_all_others: class.is_some_and(|(mask, negated)| negated && mask.has('\u{80}')),
     })
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Open,
-    Dollar,
-    Absolute,
-}
-
-fn split_end(pattern: &str) -> (&str, End) {
-    let escaped = |body: &str| body.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
-    if let Some(body) = pattern.strip_suffix("\\Z").or_else(|| pattern.strip_suffix("\\z"))
-        && !escaped(body)
-    {
-        return (body, End::Absolute);
-    }
-    match pattern.strip_suffix('$') {
-        Some(body) if !escaped(body) => (body, End::Dollar),
-        _ => (pattern, End::Open),
-    }
-}
-
-struct Items {
-    mask: Mask,
-    branches: u32,
-    atoms: u32,
-    /// The class of the only atom.
-    single: Option<Mask>,
-}
-
-struct Reader<'a> {
-    rest: &'a str,
-    ignore_case: bool,
-    dot_all: bool,
-    depth: u32,
-}
-
-impl Reader<'_> {
-    fn peek(&self) -> Option<char> {
-        self.rest.chars().next()
-    }
-
-    fn next(&mut self) -> Option<char> {
-        let character = self.peek()?;
-        self.rest = &self.rest[character.len_utf8()..];
-        Some(character)
-    }
-
-    fn eat(&mut self, text: &str) -> bool {
-        match self.rest.strip_prefix(text) {
-            Some(rest) => {
-                self.rest = rest;
-                true
-            }
-            None => false,
+/// The characters that the expression consumes.
+fn mask_of(node: &Node) -> Mask {
+    match node {
+        Node::Class { mask, .. } => *mask,
+        Node::Sequence(items) | Node::Choice(items) => {
+            items.iter().fold(Mask::NONE, |mask, item| mask.union(mask_of(item)))
         }
-    }
-
-    fn alternatives(&mut self) -> Option<Items> {
-        let mut items = Items { mask: Mask::NONE, branches: 1, atoms: 0, single: None };
-        while let Some(character) = self.peek() {
-            match character {
-                ')' => break,
-                '|' => {
-                    self.next();
-                    items.branches += 1;
-                }
-                _ => {
-                    let (mask, single) = self.atom()?;
-                    self.quantifier();
-                    items.mask = items.mask.union(mask);
-                    items.atoms += 1;
-                    items.single = single.then_some(mask);
-                }
-            }
-        }
-        Some(items)
-    }
-
-    /// The characters of an atom, and whether it is a single character.
-    fn atom(&mut self) -> Option<(Mask, bool)> {
-        let character = self.next()?;
-        let mask = match character {
-            '(' => return self.group(),
-            '[' => self.class()?,
-            '.' if self.dot_all => Mask::ANY,
-            '.' => Mask::ANY.minus(Mask::char('\n')),
-            '^' | '$' => return Some((Mask::NONE, false)),
-            '\\' => match self.peek()? {
-                // Positions match no character; a back reference repeats what the mask has already.
-                'b' | 'B' | 'A' | 'Z' | 'z' | '1'..='9' => {
-                    self.next();
-                    return Some((Mask::NONE, false));
-                }
-                _ => self.escape()?,
-            },
-            literal => Mask::char(literal),
-        };
-        Some((if self.ignore_case { mask.both_cases() } else { mask }, true))
-    }
-
-    fn group(&mut self) -> Option<(Mask, bool)> {
-        self.depth += 1;
-        if self.depth > DEPTH {
-            return None;
-        }
-        let mut counts = true;
-        if self.eat("?") {
-            if self.eat("P<")
-                || (self.rest.starts_with('<')
-                    && !self.rest.starts_with("<=")
-                    && !self.rest.starts_with("<!"))
-            {
-                let end = self.rest.find('>')?;
-                self.rest = &self.rest[end + 1..];
-            } else if self.eat("=") || self.eat("!") || self.eat("<=") || self.eat("<!") {
-                counts = false;
-            } else if !(self.eat(":") || self.eat(">")) {
-                return None;
-            }
-        }
-        let items = self.alternatives()?;
-        self.depth -= 1;
-        if !self.eat(")") {
-            return None;
-        }
-        Some((if counts { items.mask } else { Mask::NONE }, false))
-    }
-
-    fn class(&mut self) -> Option<Mask> {
-        let negated = self.eat("^");
-        let mut mask = Mask::NONE;
-        let mut first = true;
-        loop {
-            let character = self.next()?;
-            if character == ']' && !first {
-                break;
-            }
-            first = false;
-            let (low, low_mask) = self.class_member(character)?;
-            if self.rest.starts_with('-') && !self.rest.starts_with("-]") && low.is_some() {
-                self.next();
-                let end = self.next()?;
-                let (high, _) = self.class_member(end)?;
-                mask = mask.union(Mask::between(low?, high?));
-            } else {
-                mask = mask.union(low_mask);
-            }
-        }
-        if self.ignore_case {
-            mask = mask.both_cases();
-        }
-        Some(if negated { mask.complement() } else { mask })
-    }
-
-    fn class_member(&mut self, character: char) -> Option<(Option<char>, Mask)> {
-        if character != '\\' {
-            return Some((Some(character), Mask::char(character)));
-        }
-        let single = self.peek().filter(|next| !next.is_ascii_alphabetic() || "nrtfvab0".contains(*next));
-        let mask = self.escape()?;
-        let literal = single.map(|character| match character {
-            'n' => '\n',
-            'r' => '\r',
-            't' => '\t',
-            'f' => '\x0c',
-            'v' => '\x0b',
-            'a' => '\x07',
-            'b' => '\x08',
-            '0' => '\0',
-            other => other,
-        });
-        Some((literal, mask))
-    }
-
-    fn escape(&mut self) -> Option<Mask> {
-        Some(match self.next()? {
-            // Digits and spaces beyond ASCII are as harmless as those within.
-            'd' => Mask::DIGITS,
-            'D' => Mask::DIGITS.complement(),
-            'w' => Mask::WORD.with_other(),
-            'W' => Mask::WORD.complement(),
-            's' => Mask::SPACE,
-            'S' => Mask::SPACE.complement(),
-            'n' => Mask::char('\n'),
-            'r' => Mask::char('\r'),
-            't' => Mask::char('\t'),
-            'f' => Mask::char('\x0c'),
-            'v' => Mask::char('\x0b'),
-            'a' => Mask::char('\x07'),
-            '0' => Mask::char('\0'),
-            'x' => {
-                let code = u32::from_str_radix(self.rest.get(..2)?, 16).ok()?;
-                self.rest = &self.rest[2..];
-                Mask::char(char::from_u32(code)?)
-            }
-            letter if letter.is_ascii_alphanumeric() => return None,
-            other => Mask::char(other),
-        })
-    }
-
-    fn quantifier(&mut self) {
-        if matches!(self.peek(), Some('*' | '+' | '?')) {
-            self.next();
-        } else if self.rest.starts_with('{')
-            && let Some(end) = self.rest.find('}')
-            && self.rest[1..end].chars().all(|character| character.is_ascii_digit() || character == ',')
-        {
-            self.rest = &self.rest[end + 1..];
-        }
-        if matches!(self.peek(), Some('?' | '+')) {
-            self.next();
-        }
+        Node::Repeat { body, .. } => mask_of(body),
+        Node::Start | Node::End | Node::FinalLine | Node::Position => Mask::NONE,
     }
 }
 
@@ -298,6 +99,7 @@ mod tests {
         assert_eq!(known("[^a-z]").class, Some(Mask::between('a', 'z').complement()));
         assert!(known("[^a-z]").class_has_all_others && !known(r"\W").class_has_all_others);
         assert_eq!(known("ab").class, None);
-        assert_eq!(parse("(?i)a", false), None);
+        assert!(known("(?i)a").mask.has('A') && known("(?x) a b # c").mask == Mask::of("ab"));
+        assert_eq!(parse("(a", false), None);
     }
 }

@@ -1,0 +1,117 @@
+//! Calls of regular expressions: what a match can contain, and how long it can take.
+
+use super::Engine;
+use super::strings::{Arguments, positional, substitute};
+use crate::library::Origin;
+use crate::rules::{self, Weakness};
+use crate::text::regex::backtracking::{Mode, Work, work};
+use crate::text::{Checks, Hole, Mask, Text, regex};
+use crate::value::{Object, Value};
+
+impl Engine<'_> {
+    /// `re.compile(pattern, flags)`: the flags become part of the pattern.
+    pub(super) fn compile_pattern(&mut self, args: &Arguments) -> Option<Value> {
+        let pattern = positional(args, 0)?.clone();
+        self.check_pattern_source(&pattern);
+        let flags = positional(args, 1).or_else(|| self.keyword(args, "flags"));
+        Some(Value::new(Object::Instance("re.compile".into()), with_flags(&pattern, flags)))
+    }
+
+    /// `re.match(pattern, subject)` and its like.
+    pub(super) fn match_pattern(&mut self, method: &str, args: &Arguments) -> Option<Value> {
+        let pattern = positional(args, 0)?.clone();
+        self.check_pattern_source(&pattern);
+        let flags = match method {
+            "sub" | "subn" => self.keyword(args, "flags"),
+            _ => positional(args, 2).or_else(|| self.keyword(args, "flags")),
+        };
+        let pattern = Value::new(pattern.object.clone(), with_flags(&pattern, flags));
+        self.apply_pattern(method, &pattern, &args[1.min(args.len())..].to_vec())
+    }
+
+    /// The result of a method of a compiled pattern. `None`: no such method.
+    pub(super) fn apply_pattern(&mut self, method: &str, pattern: &Value, args: &Arguments) -> Option<Value> {
+        let at = usize::from(matches!(method, "sub" | "subn"));
+        let subject = positional(args, at).or_else(|| self.keyword(args, "string"))?.clone();
+        let mode = match method {
+            "match" => Mode::Beginning,
+            "fullmatch" => Mode::Whole,
+            "search" | "findall" | "finditer" | "sub" | "subn" | "split" => Mode::Anywhere,
+            _ => return None,
+        };
+        self.check_work(pattern, &subject, mode);
+        if pattern.text.as_constant().is_some_and(has_open_dot) {
+            let range = self.current_range();
+            let message = "an unescaped dot in the name of a host stands for any character".to_owned();
+            self.report(Weakness::OpenHostPattern, range, message, 0.7, Vec::new());
+        }
+        let known = pattern.text.as_constant().and_then(|pattern| regex::parse(pattern, false));
+        let hole = subject.text.summary();
+        // What a group holds was matched by the pattern.
+        let mask = known.map_or(Mask::ANY, |known| known.mask).intersect(hole.mask);
+        let matched = Text::hole(Hole { mask, checks: Checks::NONE, ..hole });
+        Some(match method {
+            "sub" | "subn" => substitute(pattern, positional(args, 0)?, &subject),
+            "split" => subject.any_text_keeping_mask(),
+            "findall" | "finditer" => Value::new(Object::Unknown, matched),
+            _ => Value::new(Object::Instance("re.match".into()), matched),
+        })
+    }
+
+    fn check_work(&mut self, pattern: &Value, subject: &Value, mode: Mode) {
+        let hole = subject.text.summary();
+        let number = hole.mask.within(Mask::NUMBER);
+        if hole.taint == 0 || number || hole.checks.has(Checks::SHORT) {
+            return;
+        }
+        let Some(work) = pattern.text.as_constant().and_then(|pattern| work(pattern, mode)) else { return };
+        let (what, confidence) = match work {
+            Work::Linear => return,
+            Work::Polynomial => ("polynomial", 0.65),
+            Work::Exponential => ("exponential", 0.9),
+        };
+        let message = format!("{} can make the match take {what} time", self.origin_of(hole.taint));
+        self.report_taint(Weakness::SlowPattern, message, hole.taint, confidence);
+    }
+
+    /// A pattern from a request can be any pattern, slow ones included.
+    fn check_pattern_source(&mut self, pattern: &Value) {
+        let hole = pattern.text.summary();
+        let from_request = self.confidence_of(hole.taint) >= rules::origin_weight(Origin::Request);
+        let special = hole.mask.intersects(Mask::ascii(b"*+{")) && !hole.checks.has(Checks::REGEX_ESCAPED);
+        if hole.taint != 0 && from_request && special {
+            let message = rules::message(Weakness::OpenPattern, &self.origin_of(hole.taint));
+            self.report_taint(Weakness::OpenPattern, message, hole.taint, 0.9);
+        }
+    }
+}
+
+/// Whether a pattern names a host whose last dot is not escaped: `www.example.com`.
+fn has_open_dot(pattern: &str) -> bool {
+    ["com", "org", "net", "edu", "gov"].iter().any(|top| {
+        pattern.match_indices(&format!(".{top}")).any(|(at, found)| {
+            let before = pattern[..at].chars().next_back();
+            let after = pattern[at + found.len()..].chars().next();
+            let ends = after.is_none_or(|after| !after.is_ascii_alphanumeric());
+            ends && before.is_some_and(|before| before.is_ascii_alphanumeric())
+        })
+    })
+}
+
+/// The text of a pattern with its flags inside, as `(?x)`.
+fn with_flags(pattern: &Value, flags: Option<&Value>) -> Text {
+    let Some(flags) = flags.and_then(Value::path_name) else { return pattern.text.clone() };
+    let mut letters = String::new();
+    for flag in flags.split('|') {
+        letters.push(match flag.strip_prefix("re.").unwrap_or(flag) {
+            "I" | "IGNORECASE" => 'i',
+            "S" | "DOTALL" => 's',
+            "X" | "VERBOSE" => 'x',
+            "A" | "ASCII" => 'a',
+            "U" | "UNICODE" => 'u',
+            // Anchors then mean lines, which no guard should count on.
+            _ => 'm',
+        });
+    }
+    Text::constant(format!("(?{letters})")).concat(&pattern.text)
+}

@@ -1,0 +1,123 @@
+//! Calls and assignments that switch protection off, judged by the table of settings.
+
+use std::sync::LazyLock;
+
+use rustc_hash::FxHashMap;
+
+use super::Engine;
+use super::heap::key_of;
+use super::strings::{Arguments, positional};
+use crate::ir::{ArgKind, Op, ValueId};
+use crate::library::Slot;
+use crate::library::settings::{Posture, SETTINGS, Setting, When};
+use crate::rules::Weakness;
+use crate::value::{Object, Value};
+
+static INDEX: LazyLock<FxHashMap<&'static str, Vec<&'static Setting>>> = LazyLock::new(|| {
+    let mut index: FxHashMap<&'static str, Vec<&'static Setting>> = FxHashMap::default();
+    for setting in SETTINGS {
+        index.entry(setting.path).or_default().push(setting);
+    }
+    index
+});
+
+impl Engine<'_> {
+    /// Judges a call by its path, or a method of any receiver by `.name`.
+    pub(super) fn check_settings(&mut self, path: &str, args: &Arguments) {
+        let Some(settings) = INDEX.get(path) else { return };
+        for setting in settings {
+            if self.matters(setting, args) {
+                self.report_posture(setting.posture);
+            }
+        }
+    }
+
+    /// `context.check_hostname = False`
+    pub(super) fn check_assignment(&mut self, name: &str, value: &Value) {
+        if let Some(settings) = INDEX.get(format!("={name}").as_str()) {
+            let args = vec![(ArgKind::Positional, value.clone())];
+            for setting in settings {
+                if self.matters(setting, &args) {
+                    self.report_posture(setting.posture);
+                }
+            }
+        }
+    }
+
+    fn report_posture(&mut self, posture: Posture) {
+        let confidence = match posture {
+            Posture::PlainCookie | Posture::FewRounds | Posture::NoEscaping => 0.6,
+            Posture::UncheckedArchive | Posture::DebugMode => 0.7,
+            _ => 0.85,
+        };
+        let weakness = Weakness::Setting(posture);
+        self.report(
+            weakness,
+            self.current_range(),
+            weakness.consequence().to_owned(),
+            confidence,
+            Vec::new(),
+        );
+    }
+
+    fn matters(&self, setting: &Setting, args: &Arguments) -> bool {
+        let value = self.setting_value(setting.slot, args);
+        let spread = args.iter().any(|(kind, _)| matches!(kind, ArgKind::Star | ArgKind::DoubleStar));
+        let truth = value.as_ref().and_then(Value::truth);
+        match setting.when {
+            When::Called => true,
+            When::True => truth == Some(true),
+            When::False => truth == Some(false),
+            When::NotTrue => (value.is_none() && !spread) || truth == Some(false),
+            When::Absent => value.is_none() && !spread,
+            When::Below(limit) => {
+                matches!(value.map(|value| value.object), Some(Object::Int(number)) if number < limit)
+            }
+            When::Bits(bits) => {
+                matches!(value.map(|value| value.object), Some(Object::Int(number)) if number & bits != 0)
+            }
+            When::Constant => value.is_some_and(|value| {
+                value.text.as_constants().is_some_and(|texts| texts.iter().any(|text| text.len() >= 8))
+                    && !value.is_number()
+            }),
+            When::Is(names) => value.is_some_and(|value| self.is_one_of(&value, names)),
+            When::KeyFalse(key) => value.is_some_and(|value| match value.object {
+                Object::Container(heap) => {
+                    let key = key_of(&Value::constant(key));
+                    self.load_key(heap, key.as_ref()).truth() == Some(false)
+                }
+                _ => false,
+            }),
+        }
+    }
+
+    fn setting_value(&self, slot: Slot, args: &Arguments) -> Option<Value> {
+        positional(args, slot.position).or_else(|| self.keyword(args, slot.keyword)).cloned()
+    }
+
+    fn is_one_of(&self, value: &Value, names: &[&str]) -> bool {
+        let is_name = |known: &str| {
+            names.iter().any(|name| {
+                known == *name || known.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
+            })
+        };
+        match &value.object {
+            Object::Path(path) | Object::Instance(path) => is_name(path),
+            Object::Container(_) => self
+                .constant_members(value)
+                .is_some_and(|members| members.iter().any(|member| is_name(member))),
+            _ => value.text.as_constant().is_some_and(is_name),
+        }
+    }
+
+    /// A decorator is a call that nobody wrote.
+    pub(super) fn check_decorators(&mut self, decorators: &[ValueId]) {
+        for decorator in decorators {
+            if let Object::Path(path) = self.known(*decorator).object
+                && !matches!(self.op(*decorator), Op::Call { .. })
+            {
+                self.check_settings(&path, &Vec::new());
+            }
+        }
+    }
+}

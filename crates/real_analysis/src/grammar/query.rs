@@ -1,0 +1,30 @@
+//! Query languages beside SQL: an `XPath` expression, and a filter of an LDAP directory. A hole between quotes is dangerous
+//! when it can contain the quote; a bare one when it can be more than a word.
+
+use super::{Verdict, scan};
+use crate::text::{Mask, Text};
+
+/// Whether hostile content can leave its place in an `XPath` expression.
+pub(crate) fn judge_xpath(text: &Text) -> Option<Verdict> {
+    let bare = Mask::WORD.union(Mask::ascii(b"-. ")).with_other();
+    scan(text, &None, &mut advance, &mut |quote, hole| {
+        let dangerous = quote.map_or(!hole.mask.within(bare), |quote| hole.mask.has(quote));
+        dangerous.then_some(0.9)
+    })
+}
+
+fn advance(quote: &mut Option<char>, text: &str) {
+    for character in text.chars() {
+        match *quote {
+            None if matches!(character, '\'' | '"') => *quote = Some(character),
+            Some(open) if open == character => *quote = None,
+            _ => {}
+        }
+    }
+}
+
+/// Whether hostile content can add a condition to an LDAP filter.
+pub(crate) fn judge_ldap(text: &Text) -> Option<Verdict> {
+    let special = Mask::ascii(b"*()");
+    scan(text, &(), &mut |(), _| (), &mut |(), hole| hole.mask.intersects(special).then_some(0.9))
+}

@@ -1,0 +1,294 @@
+//! Weaknesses that only a name tells: `password = "hunter2"` is one because the variable is called so.
+//!
+//! Names are all that separates a key in the source from any other text, or a random token from a random colour. So these
+//! rules are less sure than the others, and they ask more of the name than one word: what is printed must be a secret
+//! by itself (`password`, not `token`, which may be a parser's), and a label (`PASSWORD = "password"`) is none.
+
+use crate::eval::Report;
+use crate::ir::{ArgKind, Constant, FunctionId, Module, Op, Range, Symbol, Terminator, ValueId};
+use crate::missing::{Body, has_word};
+use crate::rules::Weakness;
+
+/// Names of what must not stand in the source.
+const SECRETS: &[&str] =
+    &["password", "passwd", "pwd", "secret", "apikey", "token", "credentials", "passphrase"];
+/// Names of what must not be printed.
+const PRIVATE: &[&str] = &["password", "passwd", "pwd", "secret", "apikey", "passphrase", "ssn"];
+/// Names of what must not be guessed.
+const UNGUESSABLE: &[&str] = &[
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "otp",
+    "nonce",
+    "salt",
+    "session",
+    "csrf",
+    "apikey",
+    "sessionid",
+];
+
+/// The reports about every function, the module's own code included.
+pub(crate) fn reports(module: &Module, routes: &[FunctionId]) -> Vec<Report> {
+    let names = Names::of(module);
+    let mut reports = Vec::new();
+    for index in 0..module.functions.len() as u32 {
+        let function = FunctionId(index);
+        if function.0 != 0 && function.0 < module.trusted_functions {
+            continue;
+        }
+        names.check_literals(function, &mut reports);
+        if names.prints || names.draws || routes.contains(&function) {
+            let body = Body::of(module, function);
+            names.check_output(&body, &mut reports);
+            names.check_random(&body, &mut reports);
+            if routes.contains(&function) {
+                check_errors(&body, &mut reports);
+            }
+        }
+    }
+    reports
+}
+
+/// Which of the module's names say something.
+struct Names<'a> {
+    module: &'a Module,
+    secret: Vec<bool>,
+    private: Vec<bool>,
+    unguessable: Vec<bool>,
+    /// Something private may be printed.
+    prints: bool,
+    /// The program draws random numbers.
+    draws: bool,
+}
+
+impl<'a> Names<'a> {
+    fn of(module: &'a Module) -> Self {
+        let all = || module.symbols.all().map(snake_case);
+        let secret = all().map(|name| is_secret(&name)).collect();
+        let private: Vec<bool> = all().map(|name| has_word(&name, PRIVATE) && !is_about(&name)).collect();
+        let unguessable = all().map(|name| has_word(&name, UNGUESSABLE)).collect();
+        let prints = private.contains(&true);
+        let draws = module.symbols.lookup("random").is_some();
+        Self { module, secret, private, unguessable, prints, draws }
+    }
+
+    fn is(set: &[bool], name: Symbol) -> bool {
+        set[name.0 as usize]
+    }
+
+    /// `password = "hunter2"`, `connect(password="hunter2")`, `app.secret_key = "…"`.
+    fn check_literals(&self, function: FunctionId, reports: &mut Vec<Report>) {
+        let body = &self.module.functions[function.index()];
+        let first = if function.0 == 0 { self.module.trusted_insts as usize } else { 0 };
+        let literal = |value: ValueId| match &body.insts[value.index()].op {
+            Op::Constant(Constant::Str(text)) => is_secret_text(text),
+            Op::Constant(Constant::Bytes(bytes)) => is_secret_text(&String::from_utf8_lossy(bytes)),
+            _ => false,
+        };
+        let range = |value: ValueId| body.insts[value.index()].range;
+        let mut found: Vec<Range> = Vec::new();
+        for (name, value) in body.writes.iter().filter(|(_, value)| value.index() >= first) {
+            if Self::is(&self.secret, *name) && literal(*value) {
+                found.push(range(*value));
+            }
+        }
+        for inst in &body.insts[first.min(body.insts.len())..] {
+            match &inst.op {
+                Op::Call { args, .. } => found.extend(args.iter().filter_map(|arg| match arg.kind {
+                    ArgKind::Keyword(name) if Self::is(&self.secret, name) && literal(arg.value) => {
+                        Some(range(arg.value))
+                    }
+                    _ => None,
+                })),
+                Op::StoreAttribute { name, value, .. }
+                    if Self::is(&self.secret, *name) && literal(*value) =>
+                {
+                    found.push(range(*value));
+                }
+                Op::StoreSubscript { index, value, .. } => {
+                    if let Op::Constant(Constant::Str(key)) = &body.insts[index.index()].op
+                        && is_secret(&snake_case(key))
+                        && literal(*value)
+                    {
+                        found.push(range(*value));
+                    }
+                }
+                _ => {}
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        reports.extend(found.into_iter().map(|range| report(Weakness::LiteralSecret, range, 0.65)));
+    }
+
+    /// `print(password)`, `logging.info(f"{password}")`: as it is, not hashed, measured or compared.
+    fn check_output(&self, body: &Body<'_>, reports: &mut Vec<Report>) {
+        let named = body.function.writes.iter().filter(|(name, _)| Self::is(&self.private, *name));
+        let private: Vec<ValueId> =
+            named.map(|(_, value)| *value).filter(|value| !is_constant(body, *value)).collect();
+        if private.is_empty() {
+            return;
+        }
+        for (id, op) in body.insts() {
+            let Op::Call { callee, args } = op else { continue };
+            let outputs = body.builtin(*callee) == Some("print")
+                || body.method(*callee).is_some_and(|(_, name)| LOG_METHODS.contains(&name));
+            if outputs && args.iter().any(|arg| shows(body, arg.value, &private, 0)) {
+                reports.push(report(Weakness::PrintedSecret, body.function.insts[id.index()].range, 0.65));
+            }
+        }
+    }
+
+    /// `token = random.randint(…)`, and functions named after what they make.
+    fn check_random(&self, body: &Body<'_>, reports: &mut Vec<Report>) {
+        let draws = |value: ValueId| match body.op(value) {
+            Op::Call { callee, .. } => Self::is_random(body, *callee),
+            _ => false,
+        };
+        let drawn = body.insts().map(|(id, _)| id).filter(|id| draws(*id));
+        let kept = |value: ValueId| body.mentions(value, draws);
+        let makes = Self::is(&self.unguessable, body.function.name);
+        let written = body
+            .function
+            .writes
+            .iter()
+            .any(|(name, value)| Self::is(&self.unguessable, *name) && kept(*value));
+        let stored = body.insts().any(|(_, op)| match op {
+            Op::StoreSubscript { object, value, .. } => Self::is_session(body, *object) && kept(*value),
+            Op::StoreAttribute { name, value, .. } => Self::is(&self.unguessable, *name) && kept(*value),
+            _ => false,
+        });
+        if makes || written || stored {
+            let first = drawn.map(|id| body.function.insts[id.index()].range).next();
+            reports.extend(first.map(|range| report(Weakness::GuessableSecret, range, 0.7)));
+        }
+    }
+
+    fn is_random(body: &Body<'_>, callee: ValueId) -> bool {
+        let path = body.import_path(callee).unwrap_or_default();
+        let strong = path.ends_with("SystemRandom") || path.ends_with("seed");
+        path.starts_with("random.") && !strong
+    }
+
+    fn is_session(body: &Body<'_>, object: ValueId) -> bool {
+        body.import_path(object).is_some_and(|path| path.ends_with(".session"))
+    }
+}
+
+/// A route that answers with the text of an exception.
+fn check_errors(body: &Body<'_>, reports: &mut Vec<Report>) {
+    for block in &body.order {
+        let Terminator::Return(value) = body.function.blocks[block.index()].terminator else { continue };
+        let is_error = |value: ValueId| match body.op(value) {
+            Op::Caught(_) => true,
+            Op::Call { callee, .. } => {
+                body.import_path(*callee).is_some_and(|path| path.starts_with("traceback.format"))
+            }
+            _ => false,
+        };
+        if body.mentions(value, is_error) {
+            reports.push(report(Weakness::ShownError, body.function.insts[value.index()].range, 0.65));
+        }
+    }
+}
+
+/// Whether a text shows one of the values unchanged.
+fn shows(body: &Body<'_>, value: ValueId, private: &[ValueId], depth: u32) -> bool {
+    if private.contains(&value) {
+        return true;
+    }
+    let mut any = false;
+    let passes_on = match body.op(value) {
+        Op::Format(_) | Op::Binary { .. } | Op::Phi(_) => true,
+        Op::Call { callee, .. } => {
+            body.builtin(*callee) == Some("str")
+                || body.method(*callee).is_some_and(|(_, name)| name == "format")
+        }
+        _ => false,
+    };
+    if passes_on && depth < 6 {
+        body.op(value).operands(|operand| any |= shows(body, operand, private, depth + 1));
+    }
+    any
+}
+
+fn is_constant(body: &Body<'_>, value: ValueId) -> bool {
+    matches!(body.op(value), Op::Constant(_) | Op::Closure { .. } | Op::ClassObject { .. } | Op::Import(_))
+}
+
+const LOG_METHODS: &[&str] = &["debug", "info", "warning", "warn", "error", "critical", "exception"];
+
+/// `api_key`, `secret_key`: a key alone may be a dictionary's.
+fn is_key(name: &str) -> bool {
+    let words = ["api", "secret", "private", "access", "encryption", "signing", "auth"];
+    has_word(name, &["key"]) && has_word(name, &words)
+}
+
+/// A name of what must not stand in the source.
+fn is_secret(name: &str) -> bool {
+    (has_word(name, SECRETS) || is_key(name)) && !is_about(name)
+}
+
+/// A name about a secret, not of one: `password_hash`, `password_length`, `check_password`.
+fn is_about(name: &str) -> bool {
+    let others = [
+        "hash",
+        "hashed",
+        "length",
+        "len",
+        "field",
+        "file",
+        "path",
+        "count",
+        "policy",
+        "min",
+        "max",
+        "strength",
+        "valid",
+        "encrypted",
+        "masked",
+        "check",
+        "is",
+        "has",
+        "id",
+        "name",
+        "url",
+        "prompt",
+        "error",
+        "type",
+        "header",
+        "regex",
+        "pattern",
+        "label",
+        "expected",
+    ];
+    has_word(name, &others)
+}
+
+/// `generatePassword` as `generate_password`.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::with_capacity(name.len() + 4);
+    let mut lower = false;
+    for character in name.chars() {
+        if character.is_ascii_uppercase() && lower {
+            snake.push('_');
+        }
+        lower = character.is_ascii_lowercase() || character.is_ascii_digit();
+        snake.push(character.to_ascii_lowercase());
+    }
+    snake
+}
+
+/// A text that may open something: no sentence, no label, no word, no place-holder, no address.
+fn is_secret_text(text: &str) -> bool {
+    let usual = text.chars().all(|character| character.is_ascii_graphic());
+    let named = text.chars().all(|character| character.is_ascii_alphabetic() || "_-.:/".contains(character));
+    let place_holder = text.contains(['<', '{', '%', '$']) || text.contains("...") || text.contains("://");
+    (4..200).contains(&text.len()) && usual && !named && !place_holder
+}
+
+fn report(weakness: Weakness, range: Range, confidence: f32) -> Report {
+    Report { weakness, range, message: weakness.consequence().to_owned(), confidence, flow: Vec::new() }
+}
