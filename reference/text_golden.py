@@ -139,13 +139,22 @@ def smollm2(path):
     return wrap(tokenizer, f["tokenizer.chat_template"])
 
 
-def tiny():
+QWEN2_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+CLOSED_CLASS = (
+    "and as assert async await class def del elif except finally for from if import in is lambda not or "
+    "raise return try while with yield a an the of to it its that whose any other each must be by such this"
+)
+BARE_WORDS = f"(?:{CLOSED_CLASS.replace(' ', '|')}) " + r"|\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+ ?|\s*\n\s*|\s+"
+
+
+def trained(words, normalizer=None):
+    """A byte-pair tokenizer of 400 tokens trained on the texts above, which are cut into words first."""
     tokenizer = Tokenizer(models.BPE())
-    words = (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-        r"|\s+(?!\S)|\s+"
-    )
-    tokenizer.normalizer = normalizers.NFC()
+    if normalizer:
+        tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(words), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
     )
@@ -185,10 +194,11 @@ def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     models_dir, golden = map(pathlib.Path, sys.argv[1:])
-    small = tiny()
+    small = trained(QWEN2_WORDS, normalizers.NFC())
     small.save(str(golden / "tiny_tokenizer.json"))
     tokenizers = {
         "tiny": wrap(small, TEMPLATES["headers"]),
+        "bare_words": wrap(trained(BARE_WORDS), TEMPLATES["headers"]),
         "qwen": qwen(models_dir / QWEN),
         "smollm2": smollm2(models_dir / SMOLLM2),
     }

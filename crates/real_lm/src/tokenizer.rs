@@ -121,8 +121,9 @@ impl Tokenizer {
         Self::new(tokenizers::Tokenizer::from_str(text).map_err(failed)?, special)
     }
 
-    /// Learns `vocab_size` tokens, special ones included, from texts; the same texts give the same tokenizer. Text is cut
-    /// into words as for Qwen2. Texts too small for so many merges give a smaller vocabulary.
+    /// Learns `vocab_size` tokens, special ones included, from texts; the same texts give the same tokenizer. Words are cut so
+    /// that a name or number is the same token wherever it stands, which is what a small model needs to copy it. Texts too small for so
+    /// many merges give a smaller vocabulary.
     ///
     /// ```
     /// use real_lm::{AddedTokens, Special, SpecialTokens, Tokenizer};
@@ -148,7 +149,7 @@ impl Tokenizer {
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .build()
             .into();
-        let untrained = tokenizer_json(&json!({}), &json!([]), PreTokenizer::Qwen2, &[]);
+        let untrained = tokenizer_json(&json!({}), &json!([]), PreTokenizer::BareWords, &[]);
         let mut inner = tokenizers::Tokenizer::from_str(&untrained.to_string()).map_err(failed)?;
         inner.train(&mut trainer, texts.into_iter()).map_err(failed)?;
         Self::new(inner, special.clone())
