@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
 /// The tasks that command-line arguments name.
 pub(crate) fn load(which: &Which) -> Result<Vec<Task>> {
     if which.benchmark == Benchmark::Starter {
-        return Ok(starter_tasks(which.split, which.task_seed, which.limit.unwrap_or(STARTER_TASKS)));
+        return Ok(starter::benchmark(which.split, which.task_seed, which.limit.unwrap_or(STARTER_TASKS)));
     }
     let Some(data) = &which.data else {
         bail!("--benchmark {} needs --data DIR, the folder of the ReaL data", which.benchmark);
@@ -76,21 +76,9 @@ fn of_run(config: &Config, split: Split, count: usize) -> Result<Vec<Task>> {
     let benchmark: Benchmark = config.data.benchmark.parse()?;
     if benchmark == Benchmark::Starter {
         let count = if count == 0 { STARTER_TASKS } else { count };
-        return Ok(starter_tasks(split, derive(config.seed, Purpose::Tasks, 0), count));
+        return Ok(starter::benchmark(split, derive(config.seed, Purpose::Tasks, 0), count));
     }
     read(benchmark, &config.data.path, split, if count == 0 { usize::MAX } else { count })
-}
-
-/// Tasks of `starter`; with the test tasks come those of templates that never appear in training, a quarter as many.
-fn starter_tasks(split: Split, seed: u64, count: usize) -> Vec<Task> {
-    match split {
-        Split::Train => starter::tasks(starter::Split::Train, seed, count),
-        Split::Test => {
-            let mut tasks = starter::tasks(starter::Split::Test, seed, count);
-            tasks.extend(starter::tasks(starter::Split::HeldOut, seed, count / 4));
-            tasks
-        }
-    }
 }
 
 fn read(benchmark: Benchmark, data: &Path, split: Split, limit: usize) -> Result<Vec<Task>> {

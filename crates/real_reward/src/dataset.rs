@@ -46,23 +46,12 @@ pub enum Split {
 pub fn load(benchmark: Benchmark, data: &Path, split: Split, tools: &Tools) -> Result<Vec<Task>, Error> {
     let file = |folder: &str| data.join(folder).join(format!("{split}.parquet"));
     match benchmark {
-        Benchmark::Starter => Ok(starter(split)),
+        Benchmark::Starter => Ok(starter::benchmark(split, 1, 512)),
         Benchmark::SafeSql => safesql::load(&file("safesql"), split),
         Benchmark::SecCodePlt => seccodeplt::load(&file("seccodeplt"), split, tools),
         Benchmark::Apps => apps::load(&file("apps"), split),
     }
 }
-
-/// A fixed selection: 512 tasks to train on; 160 to test on, then 80 of the templates that training never sees.
-fn starter(split: Split) -> Vec<Task> {
-    let deal = |split, count| starter::tasks(split, STARTER_SEED, count);
-    match split {
-        Split::Train => deal(starter::Split::Train, 512),
-        Split::Test => [deal(starter::Split::Test, 160), deal(starter::Split::HeldOut, 80)].concat(),
-    }
-}
-
-const STARTER_SEED: u64 = 1;
 
 impl fmt::Display for Benchmark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

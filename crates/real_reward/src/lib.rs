@@ -12,7 +12,7 @@
 //! # fn main() -> Result<(), real_reward::Error> {
 //! let tools = Tools::install(&mut |line| eprintln!("{line}"))?;
 //! let scorer = Scorer::new(RewardConfig::default(), &tools)?;
-//! let task = &starter::tasks(starter::Split::Train, 1, 1)[0];
+//! let task = &starter::tasks(starter::Part::Train, 1, 1)[0];
 //! let completion = "```python\ndef count() -> int:\n    return 0\n```";
 //! let score = &scorer.score_batch(&[(task, completion)])[0];
 //! println!("{:?}: {:?}", score.reward, score.tests);

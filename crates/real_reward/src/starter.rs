@@ -11,15 +11,15 @@
 //! the prompt doesn't tell, so that no program can answer from the prompt alone.
 //!
 //! An instance is named by the hash of its template and of the words in its prompt. The hash decides three things: the task's
-//! identifier, its hidden values, and (modulo 5) whether the instance belongs to [`Split::Train`] or to [`Split::Test`]. The
-//! two therefore share no instance, whatever the seeds and counts. The templates of [`Split::HeldOut`] are in neither.
+//! identifier, its hidden values, and (modulo 5) whether the instance belongs to [`Part::Train`] or to [`Part::Test`]. The
+//! two therefore share no instance, whatever the seeds and counts. The templates of [`Part::HeldOut`] are in neither.
 //!
 //! ```
-//! use real_reward::starter::{Split, tasks};
+//! use real_reward::starter::{Part, tasks};
 //!
-//! let train = tasks(Split::Train, 7, 100);
+//! let train = tasks(Part::Train, 7, 100);
 //! assert_eq!(train.len(), 100);
-//! assert_eq!(train, tasks(Split::Train, 7, 100));
+//! assert_eq!(train, tasks(Part::Train, 7, 100));
 //! assert!(train[0].messages[0].content.contains("Write a Python function"));
 //! ```
 
@@ -34,13 +34,13 @@ use std::sync::LazyLock;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Contract, Message, Task, Tests};
+use crate::{Contract, Message, Split, Task, Tests};
 use lexicon::Bindings;
 use template::Template;
 
 /// Which tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Split {
+pub enum Part {
     /// Four fifths of the instances of the training templates.
     Train,
     /// The other instances of the training templates.
@@ -49,15 +49,23 @@ pub enum Split {
     HeldOut,
 }
 
-/// Up to `count` different tasks, dealt from the split's templates in turn, so that every prefix is balanced.
+/// The tasks of a split: with the test tasks come those of the held-out templates, a quarter as many.
+pub fn benchmark(split: Split, seed: u64, count: usize) -> Vec<Task> {
+    match split {
+        Split::Train => tasks(Part::Train, seed, count),
+        Split::Test => [tasks(Part::Test, seed, count), tasks(Part::HeldOut, seed, count / 4)].concat(),
+    }
+}
+
+/// Up to `count` different tasks, dealt from the part's templates in turn, so that every prefix is balanced.
 ///
 /// The same arguments always give the same tasks, and two calls give the same task under the same identifier. There are fewer
-/// than `count` only where the split has no more.
-pub fn tasks(split: Split, seed: u64, count: usize) -> Vec<Task> {
+/// than `count` only where the part has no more.
+pub fn tasks(part: Part, seed: u64, count: usize) -> Vec<Task> {
     let mut decks: Vec<_> = TEMPLATES
         .iter()
-        .filter(|template| template.held_out == (split == Split::HeldOut))
-        .map(|template| instances(template, split, seed))
+        .filter(|template| template.held_out == (part == Part::HeldOut))
+        .map(|template| instances(template, part, seed))
         .collect();
     let mut dealt = Vec::with_capacity(count);
     while dealt.len() < count && !decks.is_empty() {
@@ -76,15 +84,15 @@ pub fn tasks(split: Split, seed: u64, count: usize) -> Vec<Task> {
 static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(template::all);
 
 /// The tasks of one template in the order of `seed`.
-fn instances(template: &'static Template, split: Split, seed: u64) -> impl Iterator<Item = Task> {
+fn instances(template: &'static Template, part: Part, seed: u64) -> impl Iterator<Item = Task> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(fnv1a(&template.name));
     shuffled(template.combinations(), rng).filter_map(move |number| {
         let bindings = template.bindings(number)?;
         let identity = fnv1a(&format!("{} {bindings}", template.name));
         let is_test = identity.is_multiple_of(5);
-        (split == Split::HeldOut || is_test == (split == Split::Test))
-            .then(|| instantiate(template, bindings, identity, split))
+        (part == Part::HeldOut || is_test == (part == Part::Test))
+            .then(|| instantiate(template, bindings, identity, part))
     })
 }
 
@@ -98,12 +106,12 @@ fn shuffled(n: u64, mut rng: ChaCha8Rng) -> impl Iterator<Item = u64> {
     })
 }
 
-fn instantiate(template: &Template, mut bindings: Bindings, identity: u64, split: Split) -> Task {
+fn instantiate(template: &Template, mut bindings: Bindings, identity: u64, part: Part) -> Task {
     bindings.draw(&template.hidden, &mut ChaCha8Rng::seed_from_u64(identity));
     let prompt = bindings.fill(&template.prompt);
     let solutions = template.solutions(&bindings);
     let mut labels = template.labels.clone();
-    labels.insert("split".to_owned(), split.name().to_owned());
+    labels.insert("split".to_owned(), part.name().to_owned());
     Task {
         id: format!("starter/{}/{identity:016x}", template.name),
         benchmark: "starter".to_owned(),
@@ -127,7 +135,7 @@ fn instantiate(template: &Template, mut bindings: Bindings, identity: u64, split
     }
 }
 
-impl Split {
+impl Part {
     /// `train`, `test` or `held-out`.
     pub fn name(self) -> &'static str {
         match self {

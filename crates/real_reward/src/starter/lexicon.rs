@@ -158,10 +158,10 @@ mod tests {
     #[test]
     fn slots_are_filled() {
         let mut bindings = Bindings::default();
-        let slot = Slot::parse("limit=small");
+        let slot = Slot::parse("limit=factor");
         assert!(bindings.bind(&slot, 0));
-        assert!(!bindings.bind(&Slot::parse("other=small"), 0), "one word, two slots");
-        let two: i64 = pool("small")[0].parse().unwrap();
+        assert!(!bindings.bind(&Slot::parse("other=factor"), 0), "one word, two slots");
+        let two: i64 = pool("factor")[0].parse().unwrap();
         assert_eq!(
             bindings.fill("a {{limit}} {{limit+1}} {{limit*3-1}} {{9-limit*2}} {{{limit}}}"),
             format!("a {two} {} {} {} {{{two}}}", two + 1, two * 3 - 1, (9 - two) * 2)

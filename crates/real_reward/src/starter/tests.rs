@@ -11,9 +11,9 @@ use crate::{Case, Expected, FileSpec, Solution, SolutionKind};
 /// A training and a test task of every template, or a held-out one.
 fn sample() -> Vec<Task> {
     let templates = |held_out| TEMPLATES.iter().filter(|template| template.held_out == held_out).count();
-    let mut sample = tasks(Split::Train, 1, templates(false));
-    sample.extend(tasks(Split::Test, 2, templates(false)));
-    sample.extend(tasks(Split::HeldOut, 3, templates(true)));
+    let mut sample = tasks(Part::Train, 1, templates(false));
+    sample.extend(tasks(Part::Test, 2, templates(false)));
+    sample.extend(tasks(Part::HeldOut, 3, templates(true)));
     sample
 }
 
@@ -131,10 +131,10 @@ fn every_template_has_enough_of_everything() {
 #[test]
 fn every_template_has_hundreds_of_instances() {
     for template in &*TEMPLATES {
-        let splits: &[_] = if template.held_out { &[Split::HeldOut] } else { &[Split::Train, Split::Test] };
-        for split in splits {
-            let instances = instances(template, *split, 1).take(150).count();
-            assert_eq!(instances, 150, "{} has {instances} in {split:?}", template.name);
+        let parts: &[_] = if template.held_out { &[Part::HeldOut] } else { &[Part::Train, Part::Test] };
+        for part in parts {
+            let instances = instances(template, *part, 1).take(150).count();
+            assert_eq!(instances, 150, "{} has {instances} in {part:?}", template.name);
         }
     }
 }
@@ -142,8 +142,8 @@ fn every_template_has_hundreds_of_instances() {
 #[test]
 fn splits_share_no_task_and_seeds_agree_on_a_task() {
     let ids = |tasks: &[Task]| tasks.iter().map(|task| task.id.clone()).collect::<BTreeSet<_>>();
-    let train = tasks(Split::Train, 1, 3000);
-    let test = tasks(Split::Test, 1, 1000);
+    let train = tasks(Part::Train, 1, 3000);
+    let test = tasks(Part::Test, 1, 1000);
     assert_eq!((ids(&train).len(), ids(&test).len()), (3000, 1000), "no task comes twice");
     assert!(ids(&train).is_disjoint(&ids(&test)));
     let prompts = |tasks: &[Task]| tasks.iter().map(|task| task.messages[0].content.clone()).collect();
@@ -151,7 +151,7 @@ fn splits_share_no_task_and_seeds_agree_on_a_task() {
     assert!(seen.is_disjoint(&unseen), "no prompt is in both");
 
     let by_id: BTreeMap<_, _> = train.iter().map(|task| (&task.id, task)).collect();
-    let again = tasks(Split::Train, 2, 3000);
+    let again = tasks(Part::Train, 2, 3000);
     let shared: Vec<_> = again.iter().filter(|task| by_id.contains_key(&task.id)).collect();
     assert!(!shared.is_empty());
     assert!(shared.iter().all(|task| *by_id[&task.id] == **task));
