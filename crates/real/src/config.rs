@@ -75,8 +75,8 @@ pub(crate) struct ModelSource {
     pub scratch: Option<Scratch>,
 }
 
-/// Shape of a new model (Llama architecture, tied embeddings).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A new model (Llama architecture, tied embeddings).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scratch {
     /// Tokens of the vocabulary.
@@ -93,6 +93,13 @@ pub(crate) struct Scratch {
     pub num_key_value_heads: usize,
     /// Longest sequence, tokens.
     pub max_position_embeddings: usize,
+    /// Standard deviation of the weights at the start.
+    #[serde(default = "gpt2_range")]
+    pub initializer_range: f32,
+}
+
+fn gpt2_range() -> f32 {
+    0.02
 }
 
 /// Which tasks.

@@ -54,7 +54,8 @@ fn from_scratch(shape: &Scratch, answers: &[Answer], seed: u64) -> Result<Checkp
         rope_theta: 10_000.0,
         tie_word_embeddings: true,
     };
-    let model = Model::random(config, &mut ChaCha8Rng::seed_from_u64(derive(seed, Purpose::Weights, 0)));
+    let mut rng = ChaCha8Rng::seed_from_u64(derive(seed, Purpose::Weights, 0));
+    let model = Model::random(config, shape.initializer_range, &mut rng);
     let eos = tokenizer.eos_token_id().context("the new tokenizer has no end-of-sequence token")?;
     Ok(Checkpoint { model, tokenizer, chat_template, eos_token_ids: vec![eos] })
 }
@@ -147,8 +148,10 @@ impl Sampler {
             ..Sampling::default()
         };
         let text = |ids: &[u32]| checkpoint.tokenizer.decode(ids, Special::Skip);
+        // A fence closes with a backtick, so only a token that holds one is worth reading the response for.
+        let may_close = |ids: &[u32]| ids.last().is_some_and(|&id| text(&[id]).contains('`'));
         let on_token = |_: usize, ids: &[u32]| {
-            let ended = self.stop_at_code_end && code_has_ended(&text(ids));
+            let ended = self.stop_at_code_end && may_close(ids) && code_has_ended(&text(ids));
             if ended { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let mut done = 0;

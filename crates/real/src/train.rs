@@ -95,8 +95,8 @@ impl Run<'_> {
         interrupt: &Interrupt,
     ) -> Result<Status> {
         let Config { train, eval, .. } = self.config;
-        let model = self.base.model.clone();
-        let mut trainer = PpoTrainer::new(model.clone(), model, self.config.ppo.clone());
+        let reference = (self.config.ppo.kl_coef > 0.0).then(|| self.base.model.clone());
+        let mut trainer = PpoTrainer::new(self.base.model.clone(), reference, self.config.ppo.clone());
         let mut done = 0;
         if let Some((step, path)) = resumed {
             trainer.policy = Checkpoint::load(&path)?.model;
@@ -198,7 +198,8 @@ impl Run<'_> {
             .iter()
             .map(|r| Rollout { prompt: r.prompt_ids.clone(), response: r.ids.clone() })
             .collect();
-        let update = trainer.update(&rollouts, &rewards, step, seed(Purpose::MiniBatches));
+        let update =
+            trainer.update(&rollouts, &rewards, rollout.temperature, step, seed(Purpose::MiniBatches));
         if let Some((name, value)) = update.iter().find(|(_, value)| !value.is_finite()) {
             bail!("{name} is {value} at step {}: lower ppo.learning_rate or raise ppo.kl_coef", step + 1);
         }

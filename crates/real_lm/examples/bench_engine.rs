@@ -40,7 +40,7 @@ fn main() {
     println!("{} threads, medians of {repeat}", rayon::current_num_threads());
     for shape in shapes().iter().filter(|shape| if any_named { chosen(shape) } else { shape.name == "tiny" })
     {
-        let model = Model::random(shape.config.clone(), &mut ChaCha8Rng::seed_from_u64(0));
+        let model = Model::random(shape.config.clone(), 0.02, &mut ChaCha8Rng::seed_from_u64(0));
         println!("{}: {:.1} M parameters", shape.name, model.params.len() as f64 / 1e6);
         for &batch in shape.decode {
             decode(&model, batch, repeat);

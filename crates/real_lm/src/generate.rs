@@ -49,7 +49,7 @@ pub enum Finish {
 /// #     num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8, max_position_embeddings: 64, rms_norm_eps: 1e-5,
 /// #     rope_theta: 1e4, tie_word_embeddings: true,
 /// # };
-/// # let model = Model::random(config, &mut rand_chacha::ChaCha8Rng::seed_from_u64(0));
+/// # let model = Model::random(config, 0.02, &mut rand_chacha::ChaCha8Rng::seed_from_u64(0));
 /// use std::ops::ControlFlow;
 /// let sampling = Sampling { max_new_tokens: 5, ..Sampling::default() };
 /// let prompts = [vec![1, 2, 3], vec![4]];

@@ -16,6 +16,7 @@
 //! grader) takes no part at all.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -23,11 +24,9 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::head::{self, Rows, TokenGradient};
-use crate::sft::micro_batches;
-use crate::{
-    AdamW, AdamWConfig, Keep, Model, Packed, ValueHead, Workspace, backward, clip_grad_norm, forward,
-    learning_rate,
-};
+use crate::lanes::{Lane, Lanes};
+use crate::ops::simd::add;
+use crate::{AdamW, AdamWConfig, Model, Packed, ValueHead, backward, clip_grad_norm, forward, learning_rate};
 
 pub mod maths;
 mod state;
@@ -44,8 +43,10 @@ pub struct PpoConfig {
     pub value_learning_rate: f32,
     /// Steps of linear warm-up.
     pub warmup_steps: usize,
-    /// β, weight of the KL divergence from the reference in the reward. 0 drops the reference model.
+    /// β, weight of the KL divergence from the reference in the reward. 0 needs no reference model.
     pub kl_coef: f32,
+    /// Where advantages come from.
+    pub advantage: Advantage,
     /// γ, discount a token.
     pub gamma: f32,
     /// λ of generalised advantage estimation.
@@ -68,12 +69,26 @@ pub struct PpoConfig {
     pub mini_batch: usize,
     /// Tokens of one forward and backward pass.
     pub micro_batch_tokens: usize,
+    /// Micro-batches that run side by side, each with activations and gradients of its own. More than one makes models of a
+    /// few million parameters train faster.
+    pub lanes: usize,
     /// Largest norm of the gradient.
     pub max_grad_norm: f32,
     /// Decoupled weight decay.
     pub weight_decay: f32,
     /// Whiten the advantages of a step.
     pub whiten: bool,
+}
+
+/// An estimator of advantages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Advantage {
+    /// Generalised advantage estimation with the critic (Schulman et al. 2016).
+    Gae,
+    /// REINFORCE leave-one-out (Ahmadian et al. 2024): the return of a rollout less the mean return of the other rollouts of
+    /// its prompt, the same for every token. There is no critic; a rollout that is alone has advantage 0.
+    Rloo,
 }
 
 impl Default for PpoConfig {
@@ -84,6 +99,7 @@ impl Default for PpoConfig {
             value_learning_rate: 1e-5,
             warmup_steps: 0,
             kl_coef: 0.001,
+            advantage: Advantage::Gae,
             gamma: 1.0,
             lambda: 1.0,
             clip_low: 0.2,
@@ -95,10 +111,28 @@ impl Default for PpoConfig {
             epochs: 1,
             mini_batch: 0,
             micro_batch_tokens: 2048,
+            lanes: 1,
             max_grad_norm: 1.0,
             weight_decay: 0.01,
             whiten: true,
         }
+    }
+}
+
+impl PpoConfig {
+    /// Weight of the value loss in the gradient of the value head.
+    fn value_weight(&self) -> f32 {
+        match self.advantage {
+            Advantage::Rloo => 0.0,
+            // A detached head has a gradient of its own, which no weight need balance against the policy's.
+            Advantage::Gae if self.value_coef == 0.0 => 1.0,
+            Advantage::Gae => self.value_coef,
+        }
+    }
+
+    fn clip(&self) -> Clip {
+        let dual = if self.clip_dual > 0.0 { self.clip_dual } else { f32::INFINITY };
+        Clip { low: self.clip_low, high: self.clip_high, dual }
     }
 }
 
@@ -115,10 +149,30 @@ pub struct Rollout {
 #[derive(Debug)]
 struct Trajectory<'a> {
     rollout: &'a Rollout,
+    score: f32,
+    /// Estimate of the KL divergence from the reference: the sum of `log π_old − log π_ref`.
+    kl: f64,
     old_logprobs: Vec<f32>,
     old_values: Vec<f32>,
     advantages: Vec<f32>,
     returns: Vec<f32>,
+}
+
+impl<'a> Trajectory<'a> {
+    fn new(
+        rollout: &'a Rollout,
+        score: f32,
+        old_logprobs: Vec<f32>,
+        ref_logprobs: &[f32],
+        old_values: Vec<f32>,
+        config: &PpoConfig,
+    ) -> Self {
+        let rewards = maths::token_rewards(score, &old_logprobs, ref_logprobs, config.kl_coef);
+        let advantages = maths::gae(&rewards, &old_values, config.gamma, config.lambda);
+        let returns = advantages.iter().zip(&old_values).map(|(a, v)| a + v).collect();
+        let kl = old_logprobs.iter().zip(ref_logprobs).map(|(o, r)| f64::from(o - r)).sum();
+        Self { rollout, score, kl, old_logprobs, old_values, advantages, returns }
+    }
 }
 
 /// The state of a PPO run.
@@ -134,21 +188,19 @@ pub struct PpoTrainer {
     pub value_optimizer: AdamW,
     reference: Option<Model>,
     config: PpoConfig,
-    workspace: Workspace,
-    grads: Vec<f32>,
+    lanes: Lanes,
 }
 
 impl PpoTrainer {
-    /// Starts from `policy`. `reference` is what KL is measured against; it is dropped where `kl_coef` is 0.
-    pub fn new(policy: Model, reference: Model, config: PpoConfig) -> Self {
+    /// Starts from `policy`. `reference` is what KL is measured against; without one it is 0.
+    pub fn new(policy: Model, reference: Option<Model>, config: PpoConfig) -> Self {
         let adamw = AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() };
         let value_head = ValueHead::new(policy.config.hidden_size);
         Self {
             optimizer: AdamW::new(adamw, policy.layout.len),
             value_optimizer: AdamW::new(adamw, value_head.params.len()),
-            grads: vec![0.0; policy.layout.len],
-            reference: (config.kl_coef > 0.0).then_some(reference),
-            workspace: Workspace::new(Keep::Activations),
+            lanes: Lanes::new(config.lanes, policy.layout.len),
+            reference,
             value_head,
             policy,
             config,
@@ -156,11 +208,12 @@ impl PpoTrainer {
     }
 
     /// One step of PPO on these rollouts. `scores[i]` is the score of `rollouts[i]`, `None` where the grader failed.
-    /// `seed` orders the mini-batches. Returns the figures of the step under their standard names.
+    /// `temperature` is what the rollouts were sampled at, and `seed` orders the mini-batches. Returns the figures of the step under their standard names.
     pub fn update(
         &mut self,
         rollouts: &[Rollout],
         scores: &[Option<f32>],
+        temperature: f32,
         step: usize,
         seed: u64,
     ) -> BTreeMap<&'static str, f64> {
@@ -171,9 +224,12 @@ impl PpoTrainer {
             .filter(|(rollout, _)| !rollout.response.is_empty())
             .collect();
         let mut metrics = Metrics::default();
-        let mut trajectories = self.trajectories(&scored, &mut metrics);
+        let mut trajectories = self.trajectories(&scored, temperature, &mut metrics);
         if trajectories.is_empty() {
             return metrics.finish();
+        }
+        if self.config.advantage == Advantage::Rloo {
+            leave_one_out(&mut trajectories, self.config.kl_coef);
         }
         if self.config.whiten {
             whiten_all(&mut trajectories);
@@ -185,7 +241,7 @@ impl PpoTrainer {
         for _ in 0..self.config.epochs {
             trajectories.shuffle(&mut rng);
             for batch in trajectories.chunks(mini_batch) {
-                self.update_mini_batch(batch, warmth, &mut metrics);
+                self.update_mini_batch(batch, temperature, warmth, &mut metrics);
             }
         }
         metrics.finish()
@@ -195,36 +251,35 @@ impl PpoTrainer {
     fn trajectories<'a>(
         &mut self,
         scored: &[(&'a Rollout, f32)],
+        temperature: f32,
         metrics: &mut Metrics,
     ) -> Vec<Trajectory<'a>> {
-        let mut trajectories = Vec::with_capacity(scored.len());
+        let Self { policy, value_head, reference, config, .. } = self;
         let lengths: Vec<usize> = scored.iter().map(|(rollout, _)| input_len(rollout)).collect();
-        for range in micro_batches(&lengths, self.config.micro_batch_tokens) {
+        let parts = self.lanes.run(&lengths, config.micro_batch_tokens, |range, lane| {
             let group = &scored[range];
             let batch = TokenBatch::new(group.iter().map(|(rollout, _)| *rollout));
-            let ref_logprobs = self.reference.as_ref().map(|model| {
-                forward(model, &batch.packed, &mut self.workspace);
-                head::score(model, self.workspace.hidden(), batch.scored()).logprobs
+            let rows = batch.scored(temperature);
+            let ref_logprobs = reference.as_ref().map(|model| {
+                forward(model, &batch.packed, &mut lane.workspace);
+                head::score(model, lane.workspace.hidden(), rows).logprobs
             });
-            forward(&self.policy, &batch.packed, &mut self.workspace);
-            let hidden = self.workspace.hidden();
-            let old = head::score(&self.policy, hidden, batch.scored());
-            let values = self.value_head.values(hidden, &batch.rows);
-            for ((rollout, score), span) in group.iter().zip(&batch.spans) {
-                let old_logprobs = old.logprobs[span.clone()].to_vec();
-                let old_values = values[span.clone()].to_vec();
-                let ref_logprobs = ref_logprobs.as_ref().map_or(&old.logprobs, |r| r)[span.clone()].to_vec();
-                let rewards = maths::token_rewards(*score, &old_logprobs, &ref_logprobs, self.config.kl_coef);
-                let advantages = maths::gae(&rewards, &old_values, self.config.gamma, self.config.lambda);
-                let returns: Vec<f32> = advantages.iter().zip(&old_values).map(|(a, v)| a + v).collect();
-                metrics.add("objective/score", f64::from(*score));
-                metrics.add(
-                    "objective/kl",
-                    old_logprobs.iter().zip(&ref_logprobs).map(|(o, r)| f64::from(o - r)).sum(),
-                );
-                metrics.add("objective/length", rollout.response.len() as f64);
-                trajectories.push(Trajectory { rollout, old_logprobs, old_values, advantages, returns });
-            }
+            forward(policy, &batch.packed, &mut lane.workspace);
+            let old_logprobs = head::score(policy, lane.workspace.hidden(), rows).logprobs;
+            let ref_logprobs = ref_logprobs.as_ref().unwrap_or(&old_logprobs);
+            let values = value_head.values(lane.workspace.hidden(), &batch.rows);
+            let trajectory = |((rollout, score), span): (&(&'a Rollout, f32), &Range<usize>)| {
+                let [old, reference, values] =
+                    [&old_logprobs, ref_logprobs, &values].map(|all| all[span.clone()].to_vec());
+                Trajectory::new(rollout, *score, old, &reference, values, config)
+            };
+            group.iter().zip(&batch.spans).map(trajectory).collect::<Vec<_>>()
+        });
+        let trajectories: Vec<Trajectory> = parts.into_iter().flatten().collect();
+        for trajectory in &trajectories {
+            metrics.add("objective/score", f64::from(trajectory.score));
+            metrics.add("objective/kl", trajectory.kl);
+            metrics.add("objective/length", trajectory.rollout.response.len() as f64);
         }
         let values = joined(trajectories.iter().map(|t| &t.old_values));
         let returns = joined(trajectories.iter().map(|t| &t.returns));
@@ -234,78 +289,112 @@ impl PpoTrainer {
     }
 
     /// One optimiser step on one mini-batch.
-    fn update_mini_batch(&mut self, batch: &[Trajectory], warmth: f32, metrics: &mut Metrics) {
-        let config = &self.config;
-        let clip = Clip {
-            low: config.clip_low,
-            high: config.clip_high,
-            dual: if config.clip_dual > 0.0 { config.clip_dual } else { f32::INFINITY },
-        };
+    fn update_mini_batch(
+        &mut self,
+        batch: &[Trajectory],
+        temperature: f32,
+        warmth: f32,
+        metrics: &mut Metrics,
+    ) {
+        let Self { policy, value_head, config, .. } = self;
         let per_token = 1.0 / batch.iter().map(|t| t.rollout.response.len()).sum::<usize>() as f32;
-        self.grads.fill(0.0);
-        let mut value_grads = vec![0.0; self.value_head.params.len()];
         let lengths: Vec<usize> = batch.iter().map(|t| input_len(t.rollout)).collect();
-        for range in micro_batches(&lengths, config.micro_batch_tokens) {
-            let group = &batch[range];
-            let tokens = TokenBatch::new(group.iter().map(|t| t.rollout));
-            let old_logprobs = joined(group.iter().map(|t| &t.old_logprobs));
-            let advantages = joined(group.iter().map(|t| &t.advantages));
-            let old_values = joined(group.iter().map(|t| &t.old_values));
-            let returns = joined(group.iter().map(|t| &t.returns));
-
-            forward(&self.policy, &tokens.packed, &mut self.workspace);
-            let hidden = self.workspace.hidden();
-            let mut d_hidden = vec![0.0; hidden.len()]; // [T, E]
-            let scores = head::backward(
-                &self.policy,
-                hidden,
-                tokens.scored(),
-                |i, logprob, _| TokenGradient {
-                    logprob: per_token
-                        * maths::policy_loss(logprob, old_logprobs[i], advantages[i], clip).derivative,
-                    entropy: -per_token * config.entropy_coef,
-                },
-                &mut d_hidden,
-                &mut self.grads,
-            );
-            let values = self.value_head.values(hidden, &tokens.rows);
-            let value_losses: Vec<_> = (0..values.len())
-                .map(|i| maths::value_loss(values[i], old_values[i], returns[i], config.clip_value))
-                .collect();
-            // A detached head has a gradient of its own, which no weight need balance against the policy's.
-            let shared = config.value_coef > 0.0;
-            let weight = per_token * if shared { config.value_coef } else { 1.0 };
-            let d_values: Vec<f32> = value_losses.iter().map(|l| weight * l.derivative).collect();
-            let d_trunk = shared.then_some(&mut d_hidden[..]);
-            self.value_head.backward(hidden, &tokens.rows, &d_values, d_trunk, &mut value_grads);
-            backward(&self.policy, &tokens.packed, &mut self.workspace, &d_hidden, &mut self.grads);
-
-            for i in 0..values.len() {
-                let token = maths::policy_loss(scores.logprobs[i], old_logprobs[i], advantages[i], clip);
-                metrics.add("policy/loss", f64::from(token.loss));
-                metrics.add("policy/clipfrac", f64::from(u8::from(token.clipped)));
-                metrics.add("policy/entropy", f64::from(scores.entropies[i]));
-                metrics.add("policy/approxkl", 0.5 * f64::from(scores.logprobs[i] - old_logprobs[i]).powi(2));
-                metrics.add("value/loss", f64::from(value_losses[i].loss));
-                metrics.add("value/clipfrac", f64::from(u8::from(value_losses[i].clipped)));
-            }
+        let parts = self.lanes.run(&lengths, config.micro_batch_tokens, |range, lane| {
+            micro_batch(policy, value_head, config, &batch[range], temperature, per_token, lane)
+        });
+        let mut value_grads = vec![0.0; value_head.params.len()];
+        for part in parts {
+            add(&mut value_grads, &part.value_grads);
+            metrics.merge(part.metrics);
         }
-        metrics
-            .add("policy/grad_norm", f64::from(clip_grad_norm(&mut [&mut self.grads], config.max_grad_norm)));
+        let grads = self.lanes.grads();
+        metrics.add("policy/grad_norm", f64::from(clip_grad_norm(&mut [grads], config.max_grad_norm)));
         metrics
             .add("value/grad_norm", f64::from(clip_grad_norm(&mut [&mut value_grads], config.max_grad_norm)));
-        self.optimizer.step(&mut self.policy.params, &self.grads, warmth * config.learning_rate);
-        self.value_optimizer.step(
-            &mut self.value_head.params,
-            &value_grads,
-            warmth * config.value_learning_rate,
-        );
+        self.optimizer.step(&mut policy.params, grads, warmth * config.learning_rate);
+        self.value_optimizer.step(&mut value_head.params, &value_grads, warmth * config.value_learning_rate);
     }
+}
+
+/// What a micro-batch adds to a mini-batch, beside the policy's gradient.
+struct Part {
+    value_grads: Vec<f32>,
+    metrics: Metrics,
+}
+
+/// The clipped losses of policy and value on some trajectories. `per_token` is one over the tokens of the mini-batch. The
+/// policy's gradient is added to the lane's.
+fn micro_batch(
+    policy: &Model,
+    value_head: &ValueHead,
+    config: &PpoConfig,
+    trajectories: &[Trajectory],
+    temperature: f32,
+    per_token: f32,
+    lane: &mut Lane,
+) -> Part {
+    let clip = config.clip();
+    let tokens = TokenBatch::new(trajectories.iter().map(|t| t.rollout));
+    let old_logprobs = joined(trajectories.iter().map(|t| &t.old_logprobs));
+    let advantages = joined(trajectories.iter().map(|t| &t.advantages));
+    let old_values = joined(trajectories.iter().map(|t| &t.old_values));
+    let returns = joined(trajectories.iter().map(|t| &t.returns));
+
+    forward(policy, &tokens.packed, &mut lane.workspace);
+    let hidden = lane.workspace.hidden();
+    let mut d_hidden = vec![0.0; hidden.len()]; // [T, E]
+    let scores = head::backward(
+        policy,
+        hidden,
+        tokens.scored(temperature),
+        |i, logprob, _| TokenGradient {
+            logprob: per_token * maths::policy_loss(logprob, old_logprobs[i], advantages[i], clip).derivative,
+            entropy: -per_token * config.entropy_coef,
+        },
+        &mut d_hidden,
+        &mut lane.grads,
+    );
+    let values = value_head.values(hidden, &tokens.rows);
+    let value_losses: Vec<_> = (0..values.len())
+        .map(|i| maths::value_loss(values[i], old_values[i], returns[i], config.clip_value))
+        .collect();
+    let shared = config.value_coef > 0.0;
+    let weight = per_token * config.value_weight();
+    let d_values: Vec<f32> = value_losses.iter().map(|l| weight * l.derivative).collect();
+    let d_trunk = shared.then_some(&mut d_hidden[..]);
+    let mut value_grads = vec![0.0; value_head.params.len()];
+    value_head.backward(hidden, &tokens.rows, &d_values, d_trunk, &mut value_grads);
+    backward(policy, &tokens.packed, &mut lane.workspace, &d_hidden, &mut lane.grads);
+
+    let mut metrics = Metrics::default();
+    for i in 0..values.len() {
+        let token = maths::policy_loss(scores.logprobs[i], old_logprobs[i], advantages[i], clip);
+        metrics.add("policy/loss", f64::from(token.loss));
+        metrics.add("policy/clipfrac", f64::from(u8::from(token.clipped)));
+        metrics.add("policy/entropy", f64::from(scores.entropies[i]));
+        metrics.add("policy/approxkl", 0.5 * f64::from(scores.logprobs[i] - old_logprobs[i]).powi(2));
+        metrics.add("value/loss", f64::from(value_losses[i].loss));
+        metrics.add("value/clipfrac", f64::from(u8::from(value_losses[i].clipped)));
+    }
+    Part { value_grads, metrics }
 }
 
 /// The tokens of several responses behind each other.
 fn joined<'a>(parts: impl Iterator<Item = &'a Vec<f32>>) -> Vec<f32> {
     parts.flatten().copied().collect()
+}
+
+/// Gives every token its rollout's return less the mean return of the other rollouts of the same prompt.
+fn leave_one_out(trajectories: &mut [Trajectory], kl_coef: f32) {
+    let mut groups: BTreeMap<&[u32], Vec<f32>> = BTreeMap::new();
+    let returns = |t: &Trajectory| t.score - kl_coef * t.kl as f32;
+    for trajectory in trajectories.iter() {
+        groups.entry(&trajectory.rollout.prompt).or_default().push(returns(trajectory));
+    }
+    for trajectory in trajectories {
+        let advantage = maths::leave_one_out(returns(trajectory), &groups[&trajectory.rollout.prompt[..]]);
+        trajectory.advantages.fill(advantage);
+    }
 }
 
 /// Whitens the advantages over all tokens of the step.
@@ -333,7 +422,7 @@ struct TokenBatch {
     /// The token that each position predicts.
     targets: Vec<u32>,
     /// The part of `rows` that belongs to each rollout.
-    spans: Vec<std::ops::Range<usize>>,
+    spans: Vec<Range<usize>>,
 }
 
 impl TokenBatch {
@@ -352,8 +441,8 @@ impl TokenBatch {
         Self { packed: Packed::new(&sequences), rows, targets, spans }
     }
 
-    fn scored(&self) -> Rows<'_> {
-        Rows { rows: &self.rows, targets: &self.targets, temperature: 1.0 }
+    fn scored(&self, temperature: f32) -> Rows<'_> {
+        Rows { rows: &self.rows, targets: &self.targets, temperature }
     }
 }
 
@@ -368,6 +457,14 @@ impl Metrics {
         let (sum, count) = self.sums.entry(name).or_default();
         *sum += value;
         *count += 1;
+    }
+
+    fn merge(&mut self, other: Self) {
+        for (name, (sum, count)) in other.sums {
+            let (total, terms) = self.sums.entry(name).or_default();
+            *total += sum;
+            *terms += count;
+        }
     }
 
     fn finish(self) -> BTreeMap<&'static str, f64> {

@@ -3,10 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::head::{self, Rows, TokenGradient};
-use crate::{
-    AdamW, AdamWConfig, Decay, Keep, Model, Packed, Workspace, backward, clip_grad_norm, forward,
-    learning_rate,
-};
+use crate::lanes::{Lane, Lanes};
+use crate::{AdamW, AdamWConfig, Decay, Model, Packed, backward, clip_grad_norm, forward, learning_rate};
 
 /// Settings of supervised fine-tuning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,10 +24,16 @@ pub struct SftConfig {
     pub prompt_weight: f32,
     /// Decoupled weight decay.
     pub weight_decay: f32,
+    /// β₂ of AdamW. Short runs from random weights want less than the usual 0.999: their first gradients are large, and an
+    /// average over a thousand steps would hold every later step back.
+    pub beta2: f32,
     /// Largest norm of the gradient.
     pub max_grad_norm: f32,
     /// Tokens of one forward and backward pass; longer batches are split and their gradients added.
     pub micro_batch_tokens: usize,
+    /// Micro-batches that run side by side, each with activations and gradients of its own. More than one makes models of a
+    /// few million parameters train faster.
+    pub lanes: usize,
 }
 
 impl Default for SftConfig {
@@ -42,8 +46,10 @@ impl Default for SftConfig {
             epochs: 3,
             prompt_weight: 0.0,
             weight_decay: 0.01,
+            beta2: 0.999,
             max_grad_norm: 1.0,
             micro_batch_tokens: 2048,
+            lanes: 1,
         }
     }
 }
@@ -64,8 +70,7 @@ pub struct SftTrainer {
     pub model: Model,
     config: SftConfig,
     optimizer: AdamW,
-    workspace: Workspace,
-    grads: Vec<f32>,
+    lanes: Lanes,
     step: usize,
     total_steps: usize,
 }
@@ -86,59 +91,23 @@ pub struct SftMetrics {
 impl SftTrainer {
     /// A run of `total_steps` steps.
     pub fn new(model: Model, config: SftConfig, total_steps: usize) -> Self {
-        let adamw = AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() };
+        let adamw =
+            AdamWConfig { beta2: config.beta2, weight_decay: config.weight_decay, ..AdamWConfig::default() };
         let optimizer = AdamW::new(adamw, model.layout.len);
-        let grads = vec![0.0; model.layout.len];
-        Self {
-            model,
-            config,
-            optimizer,
-            workspace: Workspace::new(Keep::Activations),
-            grads,
-            step: 0,
-            total_steps,
-        }
+        let lanes = Lanes::new(config.lanes, model.layout.len);
+        Self { model, config, optimizer, lanes, step: 0, total_steps }
     }
 
     /// One update on these examples.
     pub fn step(&mut self, examples: &[&Example]) -> SftMetrics {
         let config = &self.config;
-        let weight = |example: &Example, position: usize| {
-            if position < example.prompt_len { config.prompt_weight } else { 1.0 }
-        };
-        let total: f32 = examples.iter().flat_map(|e| (1..e.ids.len()).map(move |i| weight(e, i))).sum();
-        self.grads.fill(0.0);
-        let (mut loss, mut tokens) = (0.0_f64, 0);
+        let total: f32 =
+            examples.iter().map(|example| example.weights(config.prompt_weight).sum::<f32>()).sum();
         let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len() - 1).collect();
-        for range in micro_batches(&lengths, config.micro_batch_tokens) {
-            let group = &examples[range];
-            let inputs: Vec<&[u32]> = group.iter().map(|e| &e.ids[..e.ids.len() - 1]).collect();
-            let packed = Packed::new(&inputs);
-            let (mut rows, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-            for (example, start) in group.iter().zip(&packed.offsets) {
-                for position in 1..example.ids.len() {
-                    let w = weight(example, position);
-                    if w > 0.0 {
-                        rows.push(start + position - 1);
-                        targets.push(example.ids[position]);
-                        weights.push(w / total);
-                    }
-                }
-            }
-            forward(&self.model, &packed, &mut self.workspace);
-            let mut d_hidden = vec![0.0; packed.ids.len() * self.model.config.hidden_size];
-            let scores = head::backward(
-                &self.model,
-                self.workspace.hidden(),
-                Rows { rows: &rows, targets: &targets, temperature: 1.0 },
-                |i, _, _| TokenGradient { logprob: -weights[i], entropy: 0.0 },
-                &mut d_hidden,
-                &mut self.grads,
-            );
-            backward(&self.model, &packed, &mut self.workspace, &d_hidden, &mut self.grads);
-            loss -= scores.logprobs.iter().zip(&weights).map(|(l, w)| f64::from(l * w)).sum::<f64>();
-            tokens += packed.ids.len();
-        }
+        let model = &self.model;
+        let losses = self.lanes.run(&lengths, config.micro_batch_tokens, |range, lane| {
+            micro_batch(model, &examples[range], config.prompt_weight, total, lane)
+        });
         let rate = learning_rate(
             config.learning_rate,
             config.decay,
@@ -146,38 +115,50 @@ impl SftTrainer {
             self.step,
             self.total_steps,
         );
-        let grad_norm = clip_grad_norm(&mut [&mut self.grads], config.max_grad_norm);
-        self.optimizer.step(&mut self.model.params, &self.grads, rate);
+        let grads = self.lanes.grads();
+        let grad_norm = clip_grad_norm(&mut [grads], config.max_grad_norm);
+        self.optimizer.step(&mut self.model.params, grads, rate);
         self.step += 1;
-        SftMetrics { loss: loss as f32, grad_norm, learning_rate: rate, tokens }
-    }
-}
-
-/// Splits sequences of these lengths, in order, into runs of at most `max_tokens` tokens (a longer sequence alone).
-pub(crate) fn micro_batches(lengths: &[usize], max_tokens: usize) -> Vec<std::ops::Range<usize>> {
-    let mut ranges = Vec::new();
-    let (mut start, mut tokens) = (0, 0);
-    for (index, &length) in lengths.iter().enumerate() {
-        if index > start && tokens + length > max_tokens {
-            ranges.push(start..index);
-            (start, tokens) = (index, 0);
+        SftMetrics {
+            loss: losses.into_iter().sum::<f64>() as f32,
+            grad_norm,
+            learning_rate: rate,
+            tokens: lengths.iter().sum(),
         }
-        tokens += length;
     }
-    if start < lengths.len() {
-        ranges.push(start..lengths.len());
-    }
-    ranges
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn micro_batches_cover_everything_once() {
-        assert_eq!(micro_batches(&[3, 3, 3, 9, 1, 1], 6), [0..2, 2..3, 3..4, 4..6]);
-        assert!(micro_batches(&[], 6).is_empty());
-        assert_eq!(micro_batches(&[10, 10], 6), [0..1, 1..2]);
+impl Example {
+    /// The weight of every token but the first, which nothing predicts.
+    fn weights(&self, prompt_weight: f32) -> impl Iterator<Item = f32> {
+        (1..self.ids.len()).map(move |i| if i < self.prompt_len { prompt_weight } else { 1.0 })
     }
+}
+
+/// The part of the loss that these examples make of a batch of weight `total`; its gradient is added to the lane's.
+fn micro_batch(model: &Model, examples: &[&Example], prompt_weight: f32, total: f32, lane: &mut Lane) -> f64 {
+    let inputs: Vec<&[u32]> = examples.iter().map(|e| &e.ids[..e.ids.len() - 1]).collect();
+    let packed = Packed::new(&inputs);
+    let (mut rows, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+    for (example, start) in examples.iter().zip(&packed.offsets) {
+        for (position, weight) in
+            example.weights(prompt_weight).enumerate().filter(|(_, weight)| *weight > 0.0)
+        {
+            rows.push(start + position);
+            targets.push(example.ids[position + 1]);
+            weights.push(weight / total);
+        }
+    }
+    forward(model, &packed, &mut lane.workspace);
+    let mut d_hidden = vec![0.0; packed.ids.len() * model.config.hidden_size];
+    let scores = head::backward(
+        model,
+        lane.workspace.hidden(),
+        Rows { rows: &rows, targets: &targets, temperature: 1.0 },
+        |i, _, _| TokenGradient { logprob: -weights[i], entropy: 0.0 },
+        &mut d_hidden,
+        &mut lane.grads,
+    );
+    backward(model, &packed, &mut lane.workspace, &d_hidden, &mut lane.grads);
+    -scores.logprobs.iter().zip(&weights).map(|(logprob, weight)| f64::from(logprob * weight)).sum::<f64>()
 }

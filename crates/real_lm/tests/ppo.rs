@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use real_lm::{
-    Architecture, Example, Model, ModelConfig, PpoConfig, PpoTrainer, Rollout, Sampling, SftConfig,
-    SftTrainer, generate,
+    Advantage, Architecture, Example, Model, ModelConfig, PpoConfig, PpoTrainer, Rollout, Sampling,
+    SftConfig, SftTrainer, generate,
 };
 
 fn tiny() -> Model {
@@ -24,7 +24,7 @@ fn tiny() -> Model {
         rope_theta: 10_000.0,
         tie_word_embeddings: true,
     };
-    Model::random(config, &mut ChaCha8Rng::seed_from_u64(3))
+    Model::random(config, 0.02, &mut ChaCha8Rng::seed_from_u64(3))
 }
 
 fn rollouts(count: usize) -> Vec<Rollout> {
@@ -49,9 +49,9 @@ fn config() -> PpoConfig {
 
 /// The parameters of policy and value head after two steps on the same rollouts.
 fn after_two_steps(config: PpoConfig, rollouts: &[Rollout], scores: &[Option<f32>]) -> (Vec<f32>, Vec<f32>) {
-    let mut trainer = PpoTrainer::new(tiny(), tiny(), config);
+    let mut trainer = PpoTrainer::new(tiny(), Some(tiny()), config);
     for step in 0..2 {
-        let metrics = trainer.update(rollouts, scores, step, 7);
+        let metrics = trainer.update(rollouts, scores, 1.0, step, 7);
         assert!(metrics.values().all(|v| v.is_finite()), "{metrics:?}");
     }
     (trainer.policy.params, trainer.value_head.params)
@@ -66,18 +66,27 @@ fn one_batch_of_eight_is_eight_of_one() {
     let (rollouts, scores) = (rollouts(8), scores(8));
     let whole = after_two_steps(config(), &rollouts, &scores);
     let split = after_two_steps(PpoConfig { micro_batch_tokens: 1, ..config() }, &rollouts, &scores);
-    // AdamW divides by the root of the second moment: where a gradient is all rounding, so is its update.
-    assert!(largest_difference(&whole.0, &split.0) < 1e-4);
-    assert!(largest_difference(&whole.1, &split.1) < 1e-4);
+    let side_by_side = after_two_steps(PpoConfig { lanes: 3, ..config() }, &rollouts, &scores);
+    for other in [split, side_by_side] {
+        // AdamW divides by the root of the second moment: where a gradient is all rounding, so is its update.
+        assert!(largest_difference(&whole.0, &other.0) < 1e-4);
+        assert!(largest_difference(&whole.1, &other.1) < 1e-4);
+    }
     assert!(largest_difference(&whole.0, &tiny().params) > 1e-3, "the policy has learned");
 }
 
 #[test]
 fn a_step_is_the_same_to_the_bit_when_repeated() {
     let (rollouts, scores) = (rollouts(8), scores(8));
-    let config = PpoConfig { mini_batch: 3, ..config() };
-    let first = after_two_steps(config.clone(), &rollouts, &scores);
-    assert_eq!(first, after_two_steps(config, &rollouts, &scores));
+    for lanes in [1, 2] {
+        let config = PpoConfig { mini_batch: 3, lanes, ..config() };
+        let steps = || after_two_steps(config.clone(), &rollouts, &scores);
+        let first = steps();
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert_eq!(first, pool.install(steps), "{lanes} lanes on {threads} threads");
+        }
+    }
 }
 
 #[test]
@@ -90,8 +99,8 @@ fn what_has_no_score_takes_no_part() {
         (0..6).filter(keep).map(|i| (all[i].clone(), some[i])).unzip();
     assert_eq!(after_two_steps(config(), &all, &some), after_two_steps(config(), &left, &left_scores));
 
-    let mut trainer = PpoTrainer::new(tiny(), tiny(), config());
-    trainer.update(&all, &[None; 6], 0, 7);
+    let mut trainer = PpoTrainer::new(tiny(), Some(tiny()), config());
+    trainer.update(&all, &[None; 6], 1.0, 0, 7);
     assert_eq!(trainer.policy.params, tiny().params, "a step without any score changes nothing");
 }
 
@@ -102,31 +111,38 @@ fn supervised_micro_batches_do_not_change_the_step() {
         .map(|r| Example { prompt_len: r.prompt.len(), ids: [r.prompt, r.response].concat() })
         .collect();
     let examples: Vec<&Example> = examples.iter().collect();
-    let run = |micro_batch_tokens| {
-        let config =
-            SftConfig { learning_rate: 1e-2, prompt_weight: 0.3, micro_batch_tokens, ..SftConfig::default() };
+    let run = |micro_batch_tokens, lanes| {
+        let config = SftConfig {
+            learning_rate: 1e-2,
+            prompt_weight: 0.3,
+            micro_batch_tokens,
+            lanes,
+            ..SftConfig::default()
+        };
         let mut trainer = SftTrainer::new(tiny(), config, 30);
         let losses: Vec<f32> = (0..30).map(|_| trainer.step(&examples).loss).collect();
         (losses, trainer.model.params)
     };
-    let (whole, split) = (run(1000), run(1));
-    assert!((whole.0[0] - split.0[0]).abs() < 1e-5);
-    assert!(largest_difference(&whole.1, &split.1) < 2e-3);
+    let whole = run(1000, 1);
+    for split in [run(1, 1), run(1000, 2)] {
+        assert!((whole.0[0] - split.0[0]).abs() < 1e-5);
+        assert!(largest_difference(&whole.1, &split.1) < 2e-3);
+    }
     assert!(whole.0[29] < 0.5 * whole.0[0], "the loss falls: {:?}", whole.0);
 }
 
 #[test]
 fn a_resumed_run_is_the_uninterrupted_one_to_the_bit() {
     let (rollouts, scores) = (rollouts(6), scores(6));
-    let mut whole = PpoTrainer::new(tiny(), tiny(), config());
-    whole.update(&rollouts, &scores, 0, 1);
+    let mut whole = PpoTrainer::new(tiny(), Some(tiny()), config());
+    whole.update(&rollouts, &scores, 1.0, 0, 1);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
     whole.save_state(&path).unwrap();
-    let mut resumed = PpoTrainer::new(whole.policy.clone(), tiny(), config());
+    let mut resumed = PpoTrainer::new(whole.policy.clone(), Some(tiny()), config());
     resumed.load_state(&path).unwrap();
     for trainer in [&mut whole, &mut resumed] {
-        trainer.update(&rollouts, &scores, 1, 2);
+        trainer.update(&rollouts, &scores, 1.0, 1, 2);
     }
     assert_eq!(whole.policy.params, resumed.policy.params);
     assert_eq!(whole.value_head.params, resumed.value_head.params);
@@ -138,8 +154,18 @@ fn a_resumed_run_is_the_uninterrupted_one_to_the_bit() {
 /// The whole of reinforcement learning at its smallest: the policy is rewarded for writing one token, and learns to.
 #[test]
 fn a_policy_learns_what_is_rewarded() {
+    for advantage in [Advantage::Gae, Advantage::Rloo] {
+        let means = mean_scores(advantage);
+        assert!(means[0] < 0.2, "a random policy writes the token now and then: {means:?}");
+        assert!(means[24] > 0.9, "a trained one nearly always: {advantage:?} {means:?}");
+    }
+}
+
+/// The mean score of each step of training.
+fn mean_scores(advantage: Advantage) -> Vec<f32> {
     const WANTED: u32 = 5;
     let config = PpoConfig {
+        advantage,
         learning_rate: 3e-3,
         value_learning_rate: 1e-2,
         kl_coef: 0.01,
@@ -147,7 +173,7 @@ fn a_policy_learns_what_is_rewarded() {
         mini_batch: 32,
         ..PpoConfig::default()
     };
-    let mut trainer = PpoTrainer::new(tiny(), tiny(), config);
+    let mut trainer = PpoTrainer::new(tiny(), Some(tiny()), config);
     let prompts: Vec<Vec<u32>> = (0..64).map(|i| vec![1 + i % 4, 2]).collect();
     let mut means = Vec::new();
     for step in 0..25 {
@@ -162,8 +188,7 @@ fn a_policy_learns_what_is_rewarded() {
         let score = |r: &Rollout| r.response.iter().filter(|&&t| t == WANTED).count() as f32 / 6.0;
         let scores: Vec<Option<f32>> = rollouts.iter().map(|r| Some(score(r))).collect();
         means.push(scores.iter().flatten().sum::<f32>() / 64.0);
-        trainer.update(&rollouts, &scores, step, step as u64);
+        trainer.update(&rollouts, &scores, 1.0, step, step as u64);
     }
-    assert!(means[0] < 0.2, "a random policy writes the token now and then: {means:?}");
-    assert!(means[24] > 0.9, "a trained one nearly always: {means:?}");
+    means
 }

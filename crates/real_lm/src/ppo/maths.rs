@@ -17,6 +17,15 @@ pub fn gae(rewards: &[f32], values: &[f32], gamma: f32, lambda: f32) -> Vec<f32>
     advantages
 }
 
+/// What a return is above the mean of the others of its group; 0 where there are no others. `group` holds the return too.
+pub fn leave_one_out(own: f32, group: &[f32]) -> f32 {
+    if group.len() < 2 {
+        return 0.0;
+    }
+    let others = group.iter().sum::<f32>() - own;
+    own - others / (group.len() - 1) as f32
+}
+
 /// Shifts and scales to mean 0 and (unbiased) variance 1. Fewer than two values stay as they are.
 pub fn whiten(values: &mut [f32]) {
     if values.len() < 2 {
@@ -121,6 +130,14 @@ mod tests {
         for (got, want) in advantages.iter().zip([0.9 * 0.2 - 0.3, 0.5 + 0.9 * 0.1 - 0.2, 1.0 - 0.1]) {
             assert!((got - want).abs() < 1e-6);
         }
+    }
+
+    #[test]
+    fn leave_one_out_is_the_distance_from_the_others() {
+        let group = [1.0, 0.0, 0.5];
+        assert!((leave_one_out(1.0, &group) - 0.75).abs() < 1e-6);
+        assert!((leave_one_out(0.5, &group) - 0.0).abs() < 1e-6);
+        assert!(leave_one_out(0.7, &[0.7]).abs() < 1e-6);
     }
 
     #[test]

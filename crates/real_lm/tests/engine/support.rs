@@ -96,7 +96,7 @@ pub(crate) fn wide_model() -> Model {
 /// A model of this shape with weights much larger than at the start of training, so that nothing is nearly linear.
 pub(crate) fn model_of(config: ModelConfig, seed: u64) -> Model {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut model = Model::random(config, &mut rng);
+    let mut model = Model::random(config, 0.02, &mut rng);
     for value in &mut model.params {
         let is_norm = *value > 0.5;
         *value = if is_norm { *value } else { 6.0 * *value } + 0.1 * (rng.random::<f32>() - 0.5);
