@@ -49,7 +49,7 @@ impl Slot {
     }
 }
 
-fn pool(name: &str) -> &'static [&'static str] {
+pub(super) fn pool(name: &str) -> &'static [&'static str] {
     POOLS.get(name).unwrap_or_else(|| panic!("lexicon: no pool {name:?}"))
 }
 

@@ -35,7 +35,7 @@ pub(super) struct Template {
     /// Labels of the tasks, but for the split.
     pub(super) labels: BTreeMap<String, String>,
     /// Slots of the prompt: they make the instance.
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     /// Slots of the tests alone.
     pub(super) hidden: Vec<Slot>,
     pub(super) prompt: String,

@@ -140,6 +140,19 @@ fn every_template_has_hundreds_of_instances() {
 }
 
 #[test]
+fn no_word_of_a_prompt_is_in_two_pools() {
+    let slots = TEMPLATES.iter().flat_map(|template| &template.slots);
+    let pools: BTreeSet<&str> = slots.map(|slot| slot.pool.as_str()).collect();
+    let mut pool_of = BTreeMap::new();
+    for pool in pools {
+        for word in lexicon::pool(pool) {
+            let other = pool_of.insert(word, pool);
+            assert_eq!(other, None, "{word:?} is in {pool} too");
+        }
+    }
+}
+
+#[test]
 fn splits_share_no_task_and_seeds_agree_on_a_task() {
     let ids = |tasks: &[Task]| tasks.iter().map(|task| task.id.clone()).collect::<BTreeSet<_>>();
     let train = tasks(Part::Train, 1, 3000);
