@@ -116,3 +116,37 @@ impl Graph for Backwards<'_> {
         &self.preds[block.index()]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ControlDependence;
+    use crate::ir::{BlockId, Op, Terminator};
+
+    /// Whether the call in a function depends on the truth of a branch, and which.
+    fn way_to_call(body: &str) -> Vec<bool> {
+        let source = format!("def f(a, b):\n{body}");
+        let module = crate::python::lower(None, &crate::python::parse(&source));
+        let function = &module.functions[1];
+        let call = function.insts.iter().find(|inst| matches!(inst.op, Op::Call { .. })).expect("a call");
+        let branches =
+            |block: BlockId| matches!(function.blocks[block.index()].terminator, Terminator::Branch { .. });
+        let edges = ControlDependence::of(function).all(call.block);
+        let mut ways: Vec<bool> =
+            edges.iter().filter(|edge| branches(edge.from)).map(|edge| edge.first).collect();
+        ways.sort_unstable();
+        ways
+    }
+
+    #[test]
+    fn a_call_depends_on_what_can_avoid_it() {
+        let check = |body: &str, expected: &[bool]| assert_eq!(way_to_call(body), expected, "{body}");
+        check("    g()\n", &[]);
+        check("    if a:\n        g()\n", &[true]);
+        check("    if a:\n        return\n    g()\n", &[false]);
+        check("    if a:\n        raise b\n    elif b:\n        g()\n", &[false, true]);
+        check("    if a:\n        b = 1\n    g()\n", &[]);
+        check("    if a and b:\n        g()\n", &[true, true]);
+        check("    while a:\n        b = a\n    g()\n", &[]);
+        check("    if a:\n        if b:\n            return\n        g()\n", &[false, true]);
+    }
+}

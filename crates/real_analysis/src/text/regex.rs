@@ -36,14 +36,7 @@ pub(crate) fn parse(pattern: &str, ignore_case: bool) -> Option<Pattern> {
         Node::Sequence(items) => items,
         _ => std::slice::from_ref(&tree),
     };
-    let class = match items {
-        [Node::Class { mask, negated }] => Some((*mask, *negated)),
-        [Node::Repeat { body, .. }] => match **body {
-            Node::Class { mask, negated } => Some((mask, negated)),
-            _ => None,
-        },
-        _ => None,
-    };
+    let class = if items.len() == 1 { removed(&items[0]) } else { None };
     Some(Pattern {
         mask: mask_of(&tree),
         anchored_start: matches!(items.first(), Some(Node::Start)),
@@ -52,6 +45,22 @@ pub(crate) fn parse(pattern: &str, ignore_case: bool) -> Option<Pattern> {
         class: class.map(|(mask, _)| mask),
         class_has_all_others: class.is_some_and(|(mask, negated)| negated && mask.has('\u{80}')),
     })
+}
+
+/// The characters of which none is left when all matches are taken away, and whether they are all but some.
+fn removed(node: &Node) -> Option<(Mask, bool)> {
+    match node {
+        Node::Class { mask, negated } => Some((*mask, *negated)),
+        Node::Repeat { body, min: 0 | 1, .. } => {
+            removed(body).filter(|_| matches!(**body, Node::Class { .. }))
+        }
+        // Each branch that is one character takes this character away, whatever the others do.
+        Node::Choice(branches) => {
+            let single = branches.iter().filter_map(removed);
+            single.reduce(|(a, all), (b, also)| (a.union(b), all && also))
+        }
+        _ => None,
+    }
 }
 
 /// The characters that the expression consumes.
@@ -99,6 +108,7 @@ mod tests {
         assert_eq!(known("[^a-z]").class, Some(Mask::between('a', 'z').complement()));
         assert!(known("[^a-z]").class_has_all_others && !known(r"\W").class_has_all_others);
         assert_eq!(known("ab").class, None);
+        assert_eq!(known("--|;|'|\\*").class, Some(Mask::of(";'*")));
         assert!(known("(?i)a").mask.has('A') && known("(?x) a b # c").mask == Mask::of("ab"));
         assert_eq!(parse("(a", false), None);
     }

@@ -1,0 +1,271 @@
+//! What calls prove: as a condition, or by returning at all.
+
+use crate::eval::Engine;
+use crate::facts::Refinement;
+use crate::ir::{Arg, ArgKind, BlockId, Op, Symbol, ValueId};
+use crate::text::{Checks, Mask, regex};
+use crate::value::{Object, Value};
+
+impl Engine<'_> {
+    /// What a call as a condition proves.
+    #[expect(clippy::too_many_arguments, reason = "one recursion over conditions, whose state is these")]
+    pub(super) fn facts_of_test(
+        &mut self,
+        value: ValueId,
+        call: ValueId,
+        callee: ValueId,
+        args: &[Arg],
+        truth: bool,
+        depth: u32,
+        steps: &mut u32,
+    ) -> Refinement {
+        if let Some(summary) = self.frame().summaries.get(&call).cloned() {
+            let proofs = if truth { &summary.truthy } else { &summary.falsy };
+            return self.facts_of_summary(value, call, args, proofs);
+        }
+        let callee_value = self.known(callee);
+        if let Some(path) = callee_value.path_name() {
+            return self.facts_of_library_test(value, path, args, truth, depth, steps);
+        }
+        let Object::Method(_, name) = callee_value.object else { return Refinement::nothing() };
+        let Op::Attribute { object, .. } = self.op(callee) else { return Refinement::nothing() };
+        self.facts_of_method_test(value, *object, self.name(name), args, truth)
+    }
+
+    pub(super) fn facts_of_summary(
+        &self,
+        value: ValueId,
+        call: ValueId,
+        args: &[Arg],
+        proofs: &[Refinement],
+    ) -> Refinement {
+        let Op::Call { callee, .. } = self.op(call) else { return Refinement::nothing() };
+        let skip = usize::from(matches!(self.known(*callee).object, Object::Bound(..)));
+        let mut proof = Refinement::nothing();
+        for (index, arg) in args.iter().enumerate() {
+            let index = match arg.kind {
+                ArgKind::Positional => Some(index + skip),
+                ArgKind::Keyword(name) => self.callee_param(*callee, name),
+                ArgKind::Star | ArgKind::DoubleStar => None,
+            };
+            let proved = index.and_then(|index| proofs.get(index));
+            if let (Some(proved), Some(relation)) = (proved, self.relation(arg.value, value)) {
+                proof = proof.meet(relation.carry(proved.clone()));
+            }
+        }
+        proof
+    }
+
+    pub(super) fn callee_param(&self, callee: ValueId, name: Symbol) -> Option<usize> {
+        let (Object::Function(function) | Object::Bound(function, _)) = self.known(callee).object else {
+            return None;
+        };
+        self.module.functions[function.index()].params.iter().position(|param| param.name == name)
+    }
+
+    pub(super) fn facts_of_method_test(
+        &mut self,
+        value: ValueId,
+        receiver: ValueId,
+        name: &str,
+        args: &[Arg],
+        truth: bool,
+    ) -> Refinement {
+        let first = args.first().map(|arg| arg.value);
+        if let Object::Instance(path) = self.known(receiver).object.clone()
+            && &*path == "re.compile"
+        {
+            let pattern = self.known(receiver);
+            let Some(subject) = first else { return Refinement::nothing() };
+            return self.facts_of_pattern(value, name, &pattern, subject, truth);
+        }
+        if name == "issubset"
+            && truth
+            && let Some(allowed) = first
+        {
+            return self.facts_of_subset(value, receiver, allowed);
+        }
+        let Some(relation) = self.relation(receiver, value) else { return Refinement::nothing() };
+        let argument = first.map(|first| self.known(first));
+        let proof = match (name, truth) {
+            ("isdigit" | "isdecimal" | "isnumeric", true) => Refinement::mask(Mask::DIGITS),
+            ("isalnum", true) => Refinement::mask(Mask::ALNUM.with_other()),
+            ("isalpha", true) => Refinement::mask(Mask::LETTERS.with_other()),
+            ("isidentifier", true) => Refinement::mask(Mask::WORD.with_other()),
+            ("is_relative_to", true) => Refinement::checks(Checks::CONFINED),
+            ("startswith", true) => self.facts_of_prefix(receiver, argument.as_ref()),
+            ("startswith", false) => {
+                let root = argument.is_some_and(|prefix| prefix.text.as_constant() == Some("/"));
+                if root { Refinement::checks(Checks::RELATIVE) } else { Refinement::nothing() }
+            }
+            ("is_absolute", false) => Refinement::checks(Checks::RELATIVE),
+            _ => Refinement::nothing(),
+        };
+        relation.carry(proof)
+    }
+
+    /// `x.startswith(prefix)`: confines a resolved path, and fixes the host of a URL.
+    pub(super) fn facts_of_prefix(&self, receiver: ValueId, prefix: Option<&Value>) -> Refinement {
+        let Some(prefix) = prefix.filter(|prefix| prefix.taint() == 0) else { return Refinement::nothing() };
+        let resolved = self.known(receiver).text.summary().checks.has(Checks::RESOLVED);
+        if resolved {
+            return Refinement::checks(Checks::CONFINED);
+        }
+        let hosts = prefix.text.as_constants().unwrap_or_default();
+        let fixes = |url: &&str| url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+        if !hosts.is_empty() && hosts.iter().all(fixes) {
+            return Refinement::checks(Checks::HOST_CHECKED);
+        }
+        Refinement::nothing()
+    }
+
+    pub(super) fn facts_of_library_test(
+        &mut self,
+        value: ValueId,
+        path: &str,
+        args: &[Arg],
+        truth: bool,
+        depth: u32,
+        steps: &mut u32,
+    ) -> Refinement {
+        let arg = |index: usize| args.get(index).map(|arg| arg.value);
+        match path {
+            "builtins.isinstance" => {
+                let (Some(tested), Some(kinds)) = (arg(0), arg(1)) else { return Refinement::nothing() };
+                let Some(relation) = self.relation(tested, value) else { return Refinement::nothing() };
+                relation.carry(self.facts_of_type(kinds, truth))
+            }
+            "builtins.bool" => match arg(0) {
+                Some(tested) => self.facts_of_truth(value, tested, truth, depth + 1, steps),
+                None => Refinement::nothing(),
+            },
+            "builtins.all" if truth => self.facts_of_every(value, arg(0), true, depth, steps),
+            "builtins.any" if !truth => self.facts_of_every(value, arg(0), false, depth, steps),
+            "re.match" | "re.fullmatch" | "re.search" => {
+                let (Some(pattern), Some(subject)) = (arg(0), arg(1)) else { return Refinement::nothing() };
+                let pattern = self.known(pattern);
+                self.facts_of_pattern(value, &path[3..], &pattern, subject, truth)
+            }
+            "os.path.isabs" if !truth => match arg(0).and_then(|tested| self.relation(tested, value)) {
+                Some(_) => Refinement::checks(Checks::RELATIVE),
+                None => Refinement::nothing(),
+            },
+            "hmac.compare_digest" | "secrets.compare_digest" if truth => {
+                let involved = args.iter().any(|arg| self.depends_on(arg.value, value));
+                if involved { Refinement::checks(Checks::AUTHENTIC) } else { Refinement::nothing() }
+            }
+            "django.utils.http.url_has_allowed_host_and_scheme" | "django.utils.http.is_safe_url"
+                if truth =>
+            {
+                match arg(0).and_then(|tested| self.relation(tested, value)) {
+                    Some(_) => Refinement::checks(Checks::HOST_CHECKED),
+                    None => Refinement::nothing(),
+                }
+            }
+            _ => Refinement::nothing(),
+        }
+    }
+
+    pub(super) fn facts_of_type(&self, kinds: ValueId, truth: bool) -> Refinement {
+        let kinds = self.known(kinds);
+        let values = match kinds.object {
+            Object::Container(heap) => {
+                let object = &self.heap[heap.0 as usize];
+                object.fields.iter().map(|(_, value)| value).chain(&object.rest).cloned().collect()
+            }
+            _ => vec![kinds],
+        };
+        let paths: Vec<&str> = values.iter().map(|value| value.path_name().unwrap_or("?")).collect();
+        let number = |path: &&str| {
+            matches!(*path, "builtins.int" | "builtins.float" | "builtins.bool" | "builtins.complex")
+        };
+        if truth && !paths.is_empty() && paths.iter().all(number) {
+            return Refinement::number();
+        }
+        let nodes = paths.iter().all(|path| path.starts_with("ast."));
+        let calls = paths.contains(&"ast.Call") || paths.contains(&"ast.AST") || paths.contains(&"ast.expr");
+        // Either only listed nodes pass and calls are not among them, or calls are among those that do not pass.
+        if nodes && !paths.is_empty() && calls != truth {
+            return Refinement::checks(Checks::TREE_CHECKED);
+        }
+        Refinement::nothing()
+    }
+
+    pub(super) fn facts_of_pattern(
+        &mut self,
+        value: ValueId,
+        method: &str,
+        pattern: &Value,
+        subject: ValueId,
+        truth: bool,
+    ) -> Refinement {
+        let Some(relation) = self.relation(subject, value) else { return Refinement::nothing() };
+        let known = pattern.text.as_constant().and_then(|pattern| regex::parse(pattern, false));
+        let Some(known) = known else { return Refinement::nothing() };
+        let whole = match method {
+            "fullmatch" => true,
+            "match" => known.anchored_end,
+            "search" => known.anchored_start && known.anchored_end,
+            _ => return Refinement::nothing(),
+        };
+        let proof = match truth {
+            true if whole => {
+                let newline = known.final_newline && method != "fullmatch";
+                let extra = if newline { Mask::char('\n') } else { Mask::NONE };
+                Refinement::mask(known.mask.union(extra))
+            }
+            // No character of the class occurs anywhere.
+            false if method == "search" => match known.class {
+                Some(class) if known.class_has_all_others => Refinement::mask(Mask::ANY.minus_all(class)),
+                Some(class) => Refinement::mask(Mask::ANY.minus(class)),
+                None => Refinement::nothing(),
+            },
+            _ => Refinement::nothing(),
+        };
+        relation.carry(proof)
+    }
+
+    /// What calls in a block prove by returning.
+    pub(super) fn facts_of_calls(
+        &mut self,
+        value: ValueId,
+        block: BlockId,
+        limit: Option<ValueId>,
+    ) -> Refinement {
+        let body = self.function();
+        let mut proof = Refinement::nothing();
+        for id in &body.blocks[block.index()].insts {
+            if Some(*id) == limit {
+                break;
+            }
+            let Op::Call { callee, args } = &body.insts[id.index()].op else { continue };
+            if let Some(summary) = self.frame().summaries.get(id).cloned() {
+                proof = proof.meet(self.facts_of_summary(value, *id, args, &summary.returns));
+                continue;
+            }
+            let Some(known) = &self.frame().values[callee.index()] else { continue };
+            let (tested, mask) = match &known.object {
+                Object::Method(_, name) if self.name(*name) == "relative_to" => match self.op(*callee) {
+                    Op::Attribute { object, .. } if self.relation(*object, value).is_some() => {
+                        proof = proof.meet(Refinement::checks(Checks::CONFINED));
+                        continue;
+                    }
+                    _ => continue,
+                },
+                Object::Path(path) => match &**path {
+                    "builtins.int" | "builtins.float" => {
+                        (args.first(), Mask::NUMBER.union(Mask::SPACE).union(Mask::char('_')))
+                    }
+                    "uuid.UUID" => (args.first(), Mask::HEX.union(Mask::ascii(b"-{}:uriundl"))),
+                    "ipaddress.ip_address" => (args.first(), Mask::HEX.union(Mask::ascii(b".:%"))),
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            if let Some(relation) = tested.and_then(|arg| self.relation(arg.value, value)) {
+                proof = proof.meet(relation.carry(Refinement::mask(mask)));
+            }
+        }
+        proof
+    }
+}

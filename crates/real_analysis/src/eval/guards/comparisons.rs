@@ -1,0 +1,146 @@
+//! What comparisons prove: equality, membership, subsets, lengths.
+
+use crate::eval::Engine;
+use crate::facts::Refinement;
+use crate::ir::{CompareOp, Op, ValueId};
+use crate::library::Origin;
+use crate::rules;
+use crate::text::{Checks, Mask};
+use crate::value::Object;
+
+/// Texts up to this length are short.
+const MAX_SHORT: i64 = 10_000;
+
+impl Engine<'_> {
+    pub(super) fn facts_of_comparison(
+        &mut self,
+        value: ValueId,
+        op: CompareOp,
+        left: ValueId,
+        right: ValueId,
+        depth: u32,
+        steps: &mut u32,
+    ) -> Refinement {
+        match op {
+            CompareOp::Equal | CompareOp::Is => {
+                let sides = [(left, right), (right, left)];
+                let mut proof = Refinement::nothing();
+                for (tested, other) in sides {
+                    proof = proof.meet(self.facts_of_equality(value, tested, other, depth, steps));
+                }
+                proof
+            }
+            CompareOp::NotEqual | CompareOp::IsNot => match self.known(right).object {
+                // `match is not None`, `flag is not False`
+                Object::None | Object::Bool(Some(false)) => {
+                    self.facts_of_truth(value, left, true, depth + 1, steps)
+                }
+                Object::Bool(Some(true)) => self.facts_of_truth(value, left, false, depth + 1, steps),
+                _ => Refinement::nothing(),
+            },
+            CompareOp::In => self.facts_of_membership(value, left, right),
+            CompareOp::NotIn => {
+                let Some(relation) = self.relation(right, value) else { return Refinement::nothing() };
+                let absent = self.known(left).text.as_constant().map(str::to_owned);
+                match absent.as_deref() {
+                    Some("..") => Refinement::checks(Checks::NO_PARENT),
+                    Some(absent) if absent.chars().count() == 1 => {
+                        relation.carry(Refinement::mask(Mask::ANY.minus(Mask::of(absent))))
+                    }
+                    _ => Refinement::nothing(),
+                }
+            }
+            CompareOp::LessEqual => {
+                self.facts_of_subset(value, left, right).meet(self.facts_of_length(value, left, right))
+            }
+            CompareOp::GreaterEqual => {
+                self.facts_of_subset(value, right, left).meet(self.facts_of_length(value, right, left))
+            }
+            CompareOp::Less => self.facts_of_length(value, left, right),
+            CompareOp::Greater => self.facts_of_length(value, right, left),
+        }
+    }
+
+    pub(super) fn facts_of_equality(
+        &mut self,
+        value: ValueId,
+        tested: ValueId,
+        other: ValueId,
+        depth: u32,
+        steps: &mut u32,
+    ) -> Refinement {
+        let known = self.known(other);
+        if let Object::Bool(Some(truth)) = known.object {
+            return self.facts_of_truth(value, tested, truth, depth + 1, steps);
+        }
+        if let Object::None = known.object {
+            return self.facts_of_truth(value, tested, false, depth + 1, steps);
+        }
+        if let Op::Call { callee, args } = self.op(tested)
+            && self.is_path(*callee, &["os.path.commonpath"])
+            && args.iter().any(|arg| self.depends_on(arg.value, value))
+        {
+            return Refinement::checks(Checks::CONFINED);
+        }
+        let Some(relation) = self.relation(tested, value) else { return Refinement::nothing() };
+        match known.text.as_constants() {
+            Some(constants) if known.taint() == 0 => relation.carry(Refinement::constants(constants)),
+            _ if known.taint() == 0 => relation.carry(Refinement::trusted()),
+            _ => Refinement::nothing(),
+        }
+    }
+
+    pub(super) fn facts_of_membership(
+        &mut self,
+        value: ValueId,
+        left: ValueId,
+        right: ValueId,
+    ) -> Refinement {
+        let Some(relation) = self.relation(left, value) else { return Refinement::nothing() };
+        let container = self.known(right);
+        if let Some(members) = self.constant_members(&container) {
+            return relation.carry(Refinement::constants(members.iter().map(|member| &**member)));
+        }
+        if let (Object::Text, Some(text)) = (&container.object, container.text.as_constant()) {
+            return relation.carry(Refinement::mask(Mask::of(text)));
+        }
+        let open = container.path_name().is_some_and(|path| path.starts_with("hashlib."));
+        // A list that the caller passes beside the value is the caller's policy; a request has no policy.
+        let policy = self.confidence_of(container.taint()) <= rules::origin_weight(Origin::Parameter)
+            && container.taint() & self.known(left).taint() == 0;
+        if (container.taint() == 0 || policy) && !open {
+            relation.carry(Refinement::trusted())
+        } else {
+            Refinement::nothing()
+        }
+    }
+
+    /// `len(x) < 1000`
+    pub(super) fn facts_of_length(&self, value: ValueId, length: ValueId, limit: ValueId) -> Refinement {
+        let Op::Call { callee, args } = self.op(length) else { return Refinement::nothing() };
+        let is_length = self.is_path(*callee, &["builtins.len"]);
+        let limited = matches!(self.known(limit).object, Object::Int(limit) if limit <= MAX_SHORT);
+        match args.first().and_then(|arg| self.relation(arg.value, value)) {
+            Some(_) if is_length && limited => Refinement::checks(Checks::SHORT),
+            _ => Refinement::nothing(),
+        }
+    }
+
+    /// `set(x) <= set("abc")`
+    pub(super) fn facts_of_subset(&mut self, value: ValueId, left: ValueId, right: ValueId) -> Refinement {
+        let is_set = matches!(self.op(left), Op::Call { callee, .. } if self.is_path(*callee, &["builtins.set", "builtins.frozenset"]));
+        let (true, Some(relation)) = (is_set, self.relation(left, value)) else {
+            return Refinement::nothing();
+        };
+        let allowed = self.known(right);
+        let mask = match self.constant_members(&allowed) {
+            Some(members) => members.iter().fold(Mask::NONE, |mask, member| mask.union(Mask::of(member))),
+            None if allowed.taint() == 0 => match allowed.text.as_constant() {
+                Some(text) => Mask::of(text),
+                None => return Refinement::nothing(),
+            },
+            None => return Refinement::nothing(),
+        };
+        relation.carry(Refinement::mask(mask))
+    }
+}

@@ -1,0 +1,114 @@
+//! What loops prove of everything that they went over.
+
+use super::relation::{Part, Relation};
+use crate::eval::Engine;
+use crate::facts::Refinement;
+use crate::ir::{BlockId, Op, Terminator, ValueId};
+use crate::text::{Checks, Mask};
+
+impl Engine<'_> {
+    /// What a loop proves where it ends.
+    pub(super) fn facts_of_loop(
+        &mut self,
+        value: ValueId,
+        header: BlockId,
+        [iterable, element]: [ValueId; 2],
+        depth: u32,
+        steps: &mut u32,
+    ) -> Refinement {
+        let latches = self.back_edges(header);
+        let removed = self.facts_of_removal(value, header, iterable, element);
+        let Some(relation) = self.relation(iterable, value) else { return removed };
+        let mut every = Refinement::impossible();
+        for latch in latches {
+            every = every.join(self.facts_on_path(element, latch, None, Some(header), depth + 1, steps));
+        }
+        if every.impossible { removed } else { of_all(relation, every).meet(removed) }
+    }
+
+    /// `for c in "';": x = x.replace(c, "")` leaves none of these characters in `x`.
+    fn facts_of_removal(
+        &self,
+        value: ValueId,
+        header: BlockId,
+        iterable: ValueId,
+        element: ValueId,
+    ) -> Refinement {
+        let Op::Phi(operands) = self.op(value) else { return Refinement::nothing() };
+        if self.function().insts[value.index()].block != header {
+            return Refinement::nothing();
+        }
+        let removes = |operand: &ValueId| match self.op(*operand) {
+            Op::Call { callee, args } => match (self.op(*callee), &args[..]) {
+                (Op::Attribute { object, name }, [from, to]) => {
+                    let nothing = self.known(to.value).text.as_constant() == Some("");
+                    self.name(*name) == "replace" && *object == value && from.value == element && nothing
+                }
+                _ => false,
+            },
+            _ => false,
+        };
+        if operands.len() != 2 || !operands.iter().any(removes) {
+            return Refinement::nothing();
+        }
+        let parts = self.known(iterable);
+        let removed = match (self.constant_members(&parts), parts.text.as_constant()) {
+            (Some(members), _) => {
+                let single = members.iter().filter(|member| member.chars().count() == 1);
+                single.fold(Mask::NONE, |mask, member| mask.union(Mask::of(member)))
+            }
+            (None, Some(text)) => Mask::of(text),
+            (None, None) => Mask::NONE,
+        };
+        Refinement::mask(Mask::ANY.minus(removed))
+    }
+
+    /// `all(test(e) for e in xs)`, and `not any(…)`: proves the test of every element of `xs`.
+    pub(super) fn facts_of_every(
+        &mut self,
+        value: ValueId,
+        tests: Option<ValueId>,
+        truth: bool,
+        depth: u32,
+        steps: &mut u32,
+    ) -> Refinement {
+        let body = self.function();
+        let Some(tests) = tests else { return Refinement::nothing() };
+        let mut appends = body.insts.iter().filter_map(|inst| match inst.op {
+            Op::Append { container, value } if container == tests => Some((inst.block, value)),
+            _ => None,
+        });
+        let (Some((block, test)), None) = (appends.next(), appends.next()) else {
+            return Refinement::nothing();
+        };
+        let prepared = self.prepare(self.frame().function);
+        // The loop whose every round appends: its only way back passes the append.
+        let mut header = block;
+        while !matches!(body.blocks[header.index()].terminator, Terminator::ForNext { .. }) {
+            match prepared.dominators.parent(header) {
+                Some(parent) => header = parent,
+                None => return Refinement::nothing(),
+            }
+        }
+        let Terminator::ForNext { iterable, element, .. } = body.blocks[header.index()].terminator else {
+            return Refinement::nothing();
+        };
+        let latches = self.back_edges(header);
+        let every_round = latches.iter().all(|latch| prepared.dominators.dominates(block, *latch));
+        let Some(relation) = self.relation(iterable, value).filter(|_| every_round) else {
+            return Refinement::nothing();
+        };
+        let element = prepared.canonical[element.index()];
+        of_all(relation, self.facts_of_truth(element, test, truth, depth + 1, steps))
+    }
+}
+
+/// A proof of every element, as a proof of what was iterated.
+fn of_all(relation: Relation, every: Refinement) -> Refinement {
+    if relation.part == Part::Tree {
+        return Refinement::checks(Checks(every.checks.0 & Checks::TREE_CHECKED.0));
+    }
+    // The characters of a string are its elements; the elements of a list keep the proof for themselves.
+    let characters = relation.carry(Refinement::mask(every.mask));
+    Refinement { elements: Refinement::elements(every).elements, ..characters }
+}
