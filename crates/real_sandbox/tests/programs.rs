@@ -204,6 +204,10 @@ fn a_prelude_that_fails_is_our_failure() {
     bad.prelude = "import no_such_module\n".to_owned();
     let error = sandbox().run(&bad).unwrap_err().to_string();
     assert!(error.contains("ModuleNotFoundError: No module named 'no_such_module'"), "{error}");
+    // "R" alone is the mark that the program has got control.
+    bad.prelude = "raise RuntimeError('why')\n".to_owned();
+    let error = sandbox().run(&bad).unwrap_err().to_string();
+    assert!(error.contains("RuntimeError: why"), "{error}");
 }
 
 #[test]

@@ -25,7 +25,8 @@ def run_job(worker, request, files):
         job.run()
     except BaseException as error:
         if not started:
-            os.write(RESULT, f"{type(error).__name__}: {error}".encode(errors="replace")[:4000])
+            # Not the name alone, which may start with an "R".
+            os.write(RESULT, f"exception {type(error).__name__}: {error}".encode(errors="replace")[:4000])
     finally:
         os._exit(1)
 
