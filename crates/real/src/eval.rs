@@ -1,18 +1,22 @@
-//! `real eval`: Function, Quality and both of a model or of given completions.
+//! `real eval`: Function, Quality and both of a model, an endpoint or given completions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use real_reward::{RewardConfig, Task, read_jsonl, write_jsonl};
 use serde_json::json;
 
 use crate::Status;
+use crate::endpoint::EndpointArgs;
 use crate::evaluation::{Counts, by_group, table};
 use crate::generate::{SamplingArgs, generate};
 use crate::records::{self, Completion};
 use crate::score::score;
-use crate::{policy, tasks, tools};
+use crate::{endpoint, policy, tasks, tools};
+
+/// Answers of an endpoint that is not through yet, in the output folder.
+const KEPT: &str = "answers.partial.jsonl";
 
 /// Arguments of `real eval`.
 #[derive(Debug, clap::Args)]
@@ -26,6 +30,8 @@ pub(crate) struct Args {
     out: PathBuf,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    endpoint: EndpointArgs,
 }
 
 /// What is evaluated.
@@ -35,6 +41,9 @@ struct Subject {
     /// A folder in Hugging Face layout, a GGUF file, or a hub name that is in the local cache.
     #[arg(long, value_name = "M")]
     model: Option<String>,
+    /// An OpenAI-compatible server (vLLM, llama.cpp), such as `http://localhost:8000/v1`.
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
     /// A file of completions.
     #[arg(long, value_name = "FILE.jsonl")]
     completions: Option<PathBuf>,
@@ -50,6 +59,10 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let scorer = tools::scorer(&RewardConfig::default())?;
     let completions = completions(args, &tasks)?;
     write_jsonl(&args.out.join("completions.jsonl"), &completions)?;
+    if args.subject.endpoint.is_some() {
+        std::fs::remove_file(args.out.join(KEPT))
+            .context("cannot remove the answers that are written elsewhere now")?;
+    }
     let scores = score(&scorer, &records::pair(&tasks, &completions)?);
     write_jsonl(&args.out.join("scores.jsonl"), &scores)?;
 
@@ -84,12 +97,20 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     Ok(Status::Clean)
 }
 
-/// The completions to judge: those given, which must cover every task, or the model's.
+/// The completions to judge: the endpoint's, the model's, or those given.
 fn completions(args: &Args, tasks: &[Task]) -> Result<Vec<Completion>> {
-    let Some(file) = &args.subject.completions else {
-        let model = args.subject.model.as_deref().context("--model or --completions is required")?;
-        return generate(&policy::load(model)?, tasks, &args.sampling);
-    };
+    match &args.subject {
+        Subject { endpoint: Some(url), .. } => {
+            endpoint::answer(url, &args.endpoint, tasks, &args.sampling, &args.out.join(KEPT))
+        }
+        Subject { model: Some(model), .. } => generate(&policy::load(model)?, tasks, &args.sampling),
+        Subject { completions: Some(file), .. } => given(file, tasks),
+        Subject { .. } => bail!("--model, --endpoint or --completions is required"),
+    }
+}
+
+/// Completions from a file, which must cover every task.
+fn given(file: &Path, tasks: &[Task]) -> Result<Vec<Completion>> {
     let mut completions: Vec<Completion> = read_jsonl(file)?;
     let wanted: BTreeSet<&str> = tasks.iter().map(|t| t.id.as_str()).collect();
     completions.retain(|c| wanted.contains(c.task_id.as_str()));

@@ -42,7 +42,7 @@ pub(crate) struct SamplingArgs {
     /// Longest answer, tokens.
     #[arg(long, default_value_t = 1024)]
     pub max_new_tokens: usize,
-    /// Sequences decoded at once.
+    /// Sequences decoded at once, or requests to an endpoint.
     #[arg(long, default_value_t = 16)]
     pub concurrency: usize,
     /// End an answer where its first code block closes.
@@ -51,6 +51,19 @@ pub(crate) struct SamplingArgs {
     /// Seed of the sampling.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+impl SamplingArgs {
+    /// Refuses what makes no sense.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.samples == 0 {
+            bail!("--samples must be at least 1");
+        }
+        if self.samples > 1 && self.temperature <= 0.0 {
+            bail!("--samples {} at temperature 0 would repeat one answer: set --temperature", self.samples);
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<Status> {
@@ -68,12 +81,7 @@ pub(crate) fn generate(
     tasks: &[Task],
     args: &SamplingArgs,
 ) -> Result<Vec<Completion>> {
-    if args.samples == 0 {
-        bail!("--samples must be at least 1");
-    }
-    if args.samples > 1 && args.temperature <= 0.0 {
-        bail!("--samples {} at temperature 0 would repeat one answer: set --temperature", args.samples);
-    }
+    args.check()?;
     let asked: Vec<&Task> = tasks.iter().flat_map(|task| std::iter::repeat_n(task, args.samples)).collect();
     let sampler = Sampler {
         temperature: args.temperature,

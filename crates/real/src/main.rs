@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod config;
 mod doctor;
+mod endpoint;
 mod eval;
 mod evaluation;
 mod generate;
@@ -45,7 +46,7 @@ enum Command {
     Score(score::Args),
     /// Let a model answer tasks.
     Generate(generate::Args),
-    /// Measure Function, Quality and both of a model, or of completions.
+    /// Measure Function, Quality and both of a model, an endpoint, or given completions.
     Eval(eval::Args),
     /// Supervised fine-tuning.
     Sft(config::Args),
