@@ -4,6 +4,8 @@
 //! see the same bytes: the taint analyzer, the type checker and the tests, each test in a process of its own. [`RewardConfig`] says how
 //! their judgements become one number, and a [`Score`] holds all of it.
 //!
+//! [`Scorer`] judges a batch for one caller; [`Queue`] stands in front of it where many ask at once.
+//!
 //! A bad program is data and gets its reward. Our own failure is [`Score::infra_error`] and gives no reward.
 //!
 //! ```no_run
@@ -21,6 +23,7 @@
 //! ```
 
 mod aggregate;
+mod checks;
 mod compare;
 mod config;
 mod dataset;
@@ -28,6 +31,7 @@ mod error;
 mod extract;
 mod jsonl;
 mod judge;
+mod queue;
 mod runner;
 mod score;
 mod scorer;
@@ -35,11 +39,13 @@ pub mod starter;
 mod task;
 mod tools;
 
+pub use checks::Check;
 pub use config::{Aggregation, Checker, Function, Judges, Quality, RewardConfig, Scope};
 pub use dataset::{Benchmark, Split, load};
 pub use error::Error;
 pub use extract::{Extraction, extract, extract_raw};
 pub use jsonl::{read_jsonl, write_jsonl};
+pub use queue::{Item, Load, Queue, QueueConfig, Refused, Ticket};
 pub use score::{
     CaseKind, CaseReport, CaseVerdict, Count, FindingRecord, FlowRecord, Score, TestReport, Timing, TypeError,
 };

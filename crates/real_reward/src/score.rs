@@ -176,6 +176,32 @@ pub struct Timing {
     pub tests: f64,
 }
 
+impl Score {
+    /// The score of an item that was not judged because of us: no reward, and why.
+    pub fn outage(task_id: &str, sample: u64, reason: &str) -> Self {
+        Self { sample, infra_error: Some(reason.to_owned()), ..Self::blank(task_id) }
+    }
+
+    /// A score that says nothing yet.
+    pub(crate) fn blank(task_id: &str) -> Self {
+        Self {
+            task_id: task_id.to_owned(),
+            sample: 0,
+            reward: None,
+            quality: None,
+            function: None,
+            passed: false,
+            parsed: false,
+            findings: Vec::new(),
+            type_errors: Vec::new(),
+            tests: TestReport::default(),
+            flags: Vec::new(),
+            infra_error: None,
+            ms: Timing::default(),
+        }
+    }
+}
+
 impl FindingRecord {
     pub(crate) fn new(finding: Finding, counted: bool) -> Self {
         let Span { line, column, end_line, end_column, .. } = finding.span;

@@ -96,6 +96,10 @@ impl Scorer {
         &self.config
     }
 
+    pub(crate) fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
     fn score(&self, items: &[(&Task, &str)], extract: fn(&str) -> Extraction) -> Vec<Score> {
         let extractions: Vec<Extraction> = items.iter().map(|(_, completion)| extract(completion)).collect();
         let keys: Vec<Option<(u64, String)>> = items
@@ -249,7 +253,7 @@ impl Scorer {
 
     /// The score of a completion with no program in it.
     fn without_program(&self, task: &Task) -> Score {
-        let mut score = blank(task);
+        let mut score = Score::blank(&task.id);
         if task.tests.is_empty() {
             score.infra_error = Some(format!("the task {} has no functional tests", task.id));
             return score;
@@ -268,7 +272,7 @@ impl Scorer {
         types_ms: f64,
     ) -> Score {
         let Pending { task, program, security, security_ms } = pending;
-        let mut score = blank(task);
+        let mut score = Score::blank(&task.id);
         let (security, executed, types) = match (security, executed, types.transpose()) {
             (Ok(security), Ok(executed), Ok(types)) => (security, executed, types),
             (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
@@ -318,24 +322,6 @@ impl Scorer {
         score.quality = Some(reward.quality);
         score.function = Some(reward.function);
         score.reward = Some(reward.total);
-    }
-}
-
-fn blank(task: &Task) -> Score {
-    Score {
-        task_id: task.id.clone(),
-        sample: 0,
-        reward: None,
-        quality: None,
-        function: None,
-        passed: false,
-        parsed: false,
-        findings: Vec::new(),
-        type_errors: Vec::new(),
-        tests: TestReport::default(),
-        flags: Vec::new(),
-        infra_error: None,
-        ms: Timing::default(),
     }
 }
 

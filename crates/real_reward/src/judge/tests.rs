@@ -284,7 +284,7 @@ fn letters(text: &str) -> String {
 }
 
 /// Lines without blanks at their ends and without empty lines at the end.
-fn lines(text: &str) -> Vec<&str> {
+pub(crate) fn lines(text: &str) -> Vec<&str> {
     let mut lines: Vec<_> = text.lines().map(str::trim_end).collect();
     while lines.last().is_some_and(|line| line.is_empty()) {
         lines.pop();
