@@ -19,6 +19,7 @@ mod run_folder;
 mod scan;
 mod score;
 mod seeds;
+mod serve;
 mod sft;
 mod tasks;
 mod tensorboard;
@@ -52,6 +53,8 @@ enum Command {
     Sft(config::Args),
     /// PPO with the hybrid reward.
     Train(config::Args),
+    /// Serve the reward over HTTP, to trainers on other machines and of other engines.
+    Serve(serve::Args),
     /// What this machine offers, what is missing, and how to get it.
     Doctor(doctor::Args),
 }
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Sft(args) => sft::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match result {
