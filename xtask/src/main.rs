@@ -1,9 +1,12 @@
-//! Automation in one place: `cargo xtask ci` runs what continuous integration runs, `cargo xtask test` the tests alone.
+//! Automation in one place: `cargo xtask ci` runs what continuous integration runs, `cargo xtask test` the tests alone,
+//! `cargo xtask python` those of the Python package.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+
+mod python;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Automation of the `real` workspace")]
@@ -22,6 +25,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The tests of the Python package.
+    Python {
+        /// The interpreter: 3.10 or later. Adapters are tested against the engines that are installed for it.
+        #[arg(long, default_value = "python3")]
+        python: String,
+    },
 }
 
 fn main() -> Result<()> {
@@ -30,9 +39,11 @@ fn main() -> Result<()> {
             cargo(&["fmt", "--all", "--check"])?;
             cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
             cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"])?;
-            test(&[])
+            test(&[])?;
+            python::test("python3")
         }
         Task::Test { arguments } => test(&arguments),
+        Task::Python { python } => python::test(&python),
     }
 }
 
