@@ -127,7 +127,7 @@ impl<'a> Names<'a> {
     fn check_output(&self, body: &Body<'_>, reports: &mut Vec<Report>) {
         let named = body.function.writes.iter().filter(|(name, _)| Self::is(&self.private, *name));
         let private: Vec<ValueId> =
-            named.map(|(_, value)| *value).filter(|value| !is_constant(body, *value)).collect();
+            named.map(|(_, value)| *value).filter(|value| is_received(body, *value)).collect();
         if private.is_empty() {
             return;
         }
@@ -214,8 +214,9 @@ fn shows(body: &Body<'_>, value: ValueId, private: &[ValueId], depth: u32) -> bo
     any
 }
 
-fn is_constant(body: &Body<'_>, value: ValueId) -> bool {
-    matches!(body.op(value), Op::Constant(_) | Op::Closure { .. } | Op::ClassObject { .. } | Op::Import(_))
+/// Whether somebody gave the program a value: what it computes itself may be a puzzle's solution.
+fn is_received(body: &Body<'_>, value: ValueId) -> bool {
+    matches!(body.op(value), Op::Param(_) | Op::Call { .. } | Op::Subscript { .. } | Op::Attribute { .. })
 }
 
 const LOG_METHODS: &[&str] = &["debug", "info", "warning", "warn", "error", "critical", "exception"];

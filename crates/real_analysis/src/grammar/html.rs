@@ -57,7 +57,70 @@ fn advance(state: &mut State, text: &str) {
     }
 }
 
-/// Whether the constant parts contain a tag.
+/// Elements of HTML. A text with only other tags, and none that closes one, is rather what an object looks like: `<Module x>`.
+const ELEMENTS: &[&str] = &[
+    "a",
+    "article",
+    "b",
+    "blockquote",
+    "body",
+    "br",
+    "button",
+    "code",
+    "dd",
+    "div",
+    "dl",
+    "dt",
+    "em",
+    "figure",
+    "footer",
+    "form",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "head",
+    "header",
+    "hr",
+    "html",
+    "i",
+    "iframe",
+    "img",
+    "input",
+    "label",
+    "li",
+    "link",
+    "main",
+    "meta",
+    "nav",
+    "ol",
+    "option",
+    "p",
+    "pre",
+    "script",
+    "section",
+    "select",
+    "small",
+    "span",
+    "strong",
+    "style",
+    "svg",
+    "table",
+    "tbody",
+    "td",
+    "textarea",
+    "th",
+    "thead",
+    "title",
+    "tr",
+    "u",
+    "ul",
+    "video",
+];
+
+/// Whether the constant parts contain a tag of a page or a document.
 pub(crate) fn looks_like(text: &Text) -> bool {
     text.alternatives().iter().flatten().any(|segment| match segment {
         Segment::Text(text) => has_tag(text),
@@ -73,7 +136,8 @@ fn has_tag(text: &str) -> bool {
         let name = rest.strip_prefix('/').unwrap_or(rest);
         let length = name.find(|next: char| !next.is_ascii_alphanumeric()).unwrap_or(name.len());
         let ends = matches!(name[length..].chars().next(), Some('>' | ' ' | '/'));
-        if length > 0 && name.starts_with(|first: char| first.is_ascii_alphabetic()) && ends {
+        let known = rest.starts_with('/') || ELEMENTS.contains(&name[..length].to_ascii_lowercase().as_str());
+        if name.starts_with(|first: char| first.is_ascii_alphabetic()) && ends && known {
             return true;
         }
     }
