@@ -4,7 +4,7 @@
 //! same through every door, Python parses them with its own fast parser, and a change of a record needs no change here.
 //!
 //! The interpreter's lock is released while programs are judged. Engines ask from many threads, for one completion at a time; all of them
-//! meet in one [`Queue`] and are judged in batches.
+//! meet in one [`Queue`](real_reward::Queue) and are judged in batches.
 //!
 //! A process that forks (a data loader, a Ray worker) has the parent's scorer in its memory, without the threads that drive it and
 //! with the parent's workers at the other end. Such a copy refuses to work and is never dropped; `python/real/__init__.py` makes a new one.

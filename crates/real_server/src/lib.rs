@@ -18,7 +18,7 @@
 //!
 //! # What holds
 //!
-//! - **No grading happens here.** Items go to [`Judges`], which is [`Scorer`](real_reward::Scorer); this crate moves them.
+//! - **No grading happens here.** Items go to [`Judges`], which is [`Scorer`]; this crate moves them.
 //! - **An accepted item is answered exactly once, in order**, within the deadline of its request: with a score, or with an `infra_error` and no
 //!   reward. A format that has no room for that gets an HTTP error that its client tries again, or, where an error would do
 //!   more harm (OpenRLHF), a number beside a flag.
