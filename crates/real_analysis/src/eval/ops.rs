@@ -166,7 +166,7 @@ impl Engine<'_> {
         {
             return Value::path(format!("{}.{text}", self.name(*module)));
         }
-        Value::path(path)
+        self.library_member(&path.into())
     }
 
     /// A member of a library, which may itself be a source.
