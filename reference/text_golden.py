@@ -147,7 +147,7 @@ CLOSED_CLASS = (
     "and as assert async await class def del elif except finally for from if import in is lambda not or "
     "raise return try while with yield a an the of to it its that whose any other each must be by such this"
 )
-BARE_WORDS = f"(?:{CLOSED_CLASS.replace(' ', '|')}) " + r"|\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+ ?|\s*\n\s*|\s+"
+BARE_WORDS = f"(?:{CLOSED_CLASS.replace(' ', '|')}) " + r"|\p{L}+\p{N}*|\p{N}+| ?[^\s\p{L}\p{N}]+ ?|\s*\n\s*|\s+"
 
 
 def trained(words, normalizer=None):

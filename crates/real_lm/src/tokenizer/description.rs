@@ -68,7 +68,7 @@ const CLOSED_CLASS: &str = "and as assert async await class def del elif except 
 /// so a blank goes with punctuation, with closed-class words, or stands alone, and never with a name.
 fn bare_words() -> String {
     let closed = CLOSED_CLASS.split_whitespace().collect::<Vec<_>>().join("|");
-    format!(r"(?:{closed}) |\p{{L}}+|\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+ ?|\s*\n\s*|\s+")
+    format!(r"(?:{closed}) |\p{{L}}+\p{{N}}*|\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+ ?|\s*\n\s*|\s+")
 }
 
 /// A token that is not made by merging.
