@@ -11,7 +11,7 @@
 //!
 //! Where paths meet, the proofs of the paths are joined (`x == "a" or x == "b"`). A loop that every element had to pass proves
 //! its check of all of them. The tested expression need not be the value itself: `x.strip().isdigit()` says something of `x`
-//! too ([`Relation`]).
+//! too ([`relation::Relation`]).
 
 mod calls;
 mod comparisons;
