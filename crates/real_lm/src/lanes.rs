@@ -44,8 +44,25 @@ impl Lanes {
         }
     }
 
-    /// Runs `pass` on every micro-batch of sequences of these lengths and returns its results in order. The gradients that it
-    /// adds to its lane start from zero.
+    /// Runs `pass`, which adds gradients to its lane, on every micro-batch. Returns its results in order, and the sum of the gradients.
+    pub(crate) fn accumulate<T: Send>(
+        &mut self,
+        lengths: &[usize],
+        max_tokens: usize,
+        pass: impl Fn(Range<usize>, &mut Lane) -> T + Sync,
+    ) -> (Vec<T>, &mut Vec<f32>) {
+        for lane in &mut self.lanes {
+            lane.grads.fill(0.0);
+        }
+        let results = self.run(lengths, max_tokens, pass);
+        let (first, others) = self.lanes.split_first_mut().expect("there is a lane");
+        for other in others {
+            add(&mut first.grads, &other.grads);
+        }
+        (results, &mut first.grads)
+    }
+
+    /// Runs `pass` on every micro-batch of sequences of these lengths and returns its results in order.
     pub(crate) fn run<T: Send>(
         &mut self,
         lengths: &[usize],
@@ -55,7 +72,6 @@ impl Lanes {
         let count = self.lanes.len();
         let ranges = micro_batches(lengths, max_tokens, count);
         let work = |index: usize, lane: &mut Lane| -> Vec<T> {
-            lane.grads.fill(0.0);
             ranges.iter().skip(index).step_by(count).map(|range| pass(range.clone(), lane)).collect()
         };
         if let [lane] = &mut self.lanes[..] {
@@ -71,16 +87,6 @@ impl Lanes {
         });
         let mut results: Vec<_> = results.into_iter().map(Vec::into_iter).collect();
         (0..ranges.len()).filter_map(|index| results[index % count].next()).collect()
-    }
-
-    /// The sum of the gradients of the last run.
-    pub(crate) fn grads(&mut self) -> &mut Vec<f32> {
-        let (first, others) = self.lanes.split_first_mut().expect("there is a lane");
-        for other in others {
-            add(&mut first.grads, &other.grads);
-            other.grads.fill(0.0);
-        }
-        &mut first.grads
     }
 }
 

@@ -299,7 +299,7 @@ impl PpoTrainer {
         let Self { policy, value_head, config, .. } = self;
         let per_token = 1.0 / batch.iter().map(|t| t.rollout.response.len()).sum::<usize>() as f32;
         let lengths: Vec<usize> = batch.iter().map(|t| input_len(t.rollout)).collect();
-        let parts = self.lanes.run(&lengths, config.micro_batch_tokens, |range, lane| {
+        let (parts, grads) = self.lanes.accumulate(&lengths, config.micro_batch_tokens, |range, lane| {
             micro_batch(policy, value_head, config, &batch[range], temperature, per_token, lane)
         });
         let mut value_grads = vec![0.0; value_head.params.len()];
@@ -307,7 +307,6 @@ impl PpoTrainer {
             add(&mut value_grads, &part.value_grads);
             metrics.merge(part.metrics);
         }
-        let grads = self.lanes.grads();
         metrics.add("policy/grad_norm", f64::from(clip_grad_norm(&mut [grads], config.max_grad_norm)));
         metrics
             .add("value/grad_norm", f64::from(clip_grad_norm(&mut [&mut value_grads], config.max_grad_norm)));

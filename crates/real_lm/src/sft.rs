@@ -105,7 +105,7 @@ impl SftTrainer {
             examples.iter().map(|example| example.weights(config.prompt_weight).sum::<f32>()).sum();
         let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len() - 1).collect();
         let model = &self.model;
-        let losses = self.lanes.run(&lengths, config.micro_batch_tokens, |range, lane| {
+        let (losses, grads) = self.lanes.accumulate(&lengths, config.micro_batch_tokens, |range, lane| {
             micro_batch(model, &examples[range], config.prompt_weight, total, lane)
         });
         let rate = learning_rate(
@@ -115,7 +115,6 @@ impl SftTrainer {
             self.step,
             self.total_steps,
         );
-        let grads = self.lanes.grads();
         let grad_norm = clip_grad_norm(&mut [grads], config.max_grad_norm);
         self.optimizer.step(&mut self.model.params, grads, rate);
         self.step += 1;

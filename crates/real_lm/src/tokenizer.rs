@@ -122,8 +122,8 @@ impl Tokenizer {
     }
 
     /// Learns `vocab_size` tokens, special ones included, from texts; the same texts give the same tokenizer. Words are cut so
-    /// that a name or number is the same token wherever it stands, which is what a small model needs to copy it. Texts too small for so
-    /// many merges give a smaller vocabulary.
+    /// that a name or number is the same token wherever it stands, which is what a small model needs to copy it. Texts too small
+    /// for so many merges give a smaller vocabulary.
     ///
     /// ```
     /// use real_lm::{AddedTokens, Special, SpecialTokens, Tokenizer};
