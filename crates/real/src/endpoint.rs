@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use ureq::http::StatusCode;
 
 use crate::generate::SamplingArgs;
+use crate::policy::code_end;
 use crate::progress::Progress;
 use crate::records::Completion;
 use crate::seeds::{Purpose, derive};
@@ -244,11 +245,7 @@ impl Endpoint {
             "seed": seed & 0x7fff_ffff,
         });
         let url = format!("{}/chat/completions", self.base);
-        let mut request = self.agent.post(&url);
-        if let Some(key) = &self.key {
-            request = request.header("authorization", format!("Bearer {key}"));
-        }
-        let reply: Reply = self.read(&url, request.send_json(body))?;
+        let reply: Reply = self.read(&url, self.authorized(self.agent.post(&url)).send_json(body))?;
         let choice = reply.choices.into_iter().next();
         let choice = choice.ok_or_else(|| Failure::Lasting(format!("{url} answered without `choices`")))?;
         let text = choice.message.content.unwrap_or_default();
@@ -256,11 +253,14 @@ impl Endpoint {
     }
 
     fn get<T: serde::de::DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
-        let mut request = self.agent.get(url);
-        if let Some(key) = &self.key {
-            request = request.header("authorization", format!("Bearer {key}"));
+        self.read(url, self.authorized(self.agent.get(url)).call())
+    }
+
+    fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.key {
+            Some(key) => request.header("authorization", format!("Bearer {key}")),
+            None => request,
         }
-        self.read(url, request.call())
     }
 
     fn read<T: serde::de::DeserializeOwned>(
@@ -333,19 +333,9 @@ fn rest(wait: Duration, stop: &AtomicBool) {
     }
 }
 
-/// A text up to where its first fenced code block closes, as `--stop-at-code-end` has it; all of it where none does.
+/// A text up to where its first code block closes, as `--stop-at-code-end` has it; all of it where none does.
 fn until_code_end(text: &str) -> &str {
-    let mut end = 0;
-    let mut fences = 0;
-    for line in text.split_inclusive('\n') {
-        fences += usize::from(line.starts_with("```"));
-        if fences == 2 {
-            let closes = line.trim_end() == "```";
-            return if closes { &text[..end + 3] } else { text };
-        }
-        end += line.len();
-    }
-    text
+    &text[..code_end(text).unwrap_or(text.len())]
 }
 
 /// The start of what a server said.

@@ -172,13 +172,21 @@ impl Sampler {
     }
 }
 
-/// Whether a fenced code block has been opened and closed.
+/// Whether a text ends with the fence that closes its first code block.
 fn code_has_ended(text: &str) -> bool {
-    if !text.trim_end().ends_with("```") {
-        return false;
-    }
-    let mut fences = text.lines().filter(|line| line.starts_with("```"));
-    fences.next().is_some() && fences.next().is_some_and(|line| line.trim_end() == "```")
+    text.trim_end().ends_with("```") && code_end(text).is_some()
+}
+
+/// Where the fence that closes the first code block ends, in bytes.
+pub(crate) fn code_end(text: &str) -> Option<usize> {
+    let mut start = 0;
+    let mut fences = text.split_inclusive('\n').filter_map(|line| {
+        let fence = line.starts_with("```").then_some((start, line.trim_end()));
+        start += line.len();
+        fence
+    });
+    let (start, line) = fences.nth(1)?;
+    (line == "```").then_some(start + line.len())
 }
 
 #[cfg(test)]
