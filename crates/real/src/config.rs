@@ -204,11 +204,21 @@ pub(crate) struct Eval {
     pub temperature: f32,
     /// Longest response, tokens.
     pub max_new_tokens: usize,
+    /// Answer a few test tasks after every so many steps, for the report: how one task's program changes. 0 for never.
+    pub watch_every: usize,
+    /// How programs are judged. It is not `[reward]`, so that runs with different rewards are measured alike.
+    pub reward: RewardConfig,
 }
 
 impl Default for Eval {
     fn default() -> Self {
-        Self { at_ends: true, temperature: 0.0, max_new_tokens: 1024 }
+        Self {
+            at_ends: true,
+            temperature: 0.0,
+            max_new_tokens: 1024,
+            watch_every: 0,
+            reward: RewardConfig::default(),
+        }
     }
 }
 
@@ -245,6 +255,7 @@ impl Config {
         if self.rollout.temperature <= 0.0 {
             bail!("rollout.temperature must be above 0: without chance there is nothing to learn from");
         }
+        self.eval.reward.validate().context("in [eval.reward]")?;
         Ok(self.reward.validate()?)
     }
 

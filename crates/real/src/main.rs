@@ -16,6 +16,7 @@ mod policy;
 mod progress;
 mod records;
 mod run_folder;
+mod samples;
 mod scan;
 mod score;
 mod seeds;

@@ -18,6 +18,7 @@ use crate::interrupt::Interrupt;
 use crate::policy::{self, Response, Sampler};
 use crate::progress::Progress;
 use crate::run_folder::{Existing, RunFolder};
+use crate::samples::Sample;
 use crate::seeds::{Purpose, derive};
 use crate::{sft, tasks, tools};
 
@@ -26,6 +27,9 @@ const MAX_INFRA_ERRORS: f64 = 0.5;
 
 /// Rollouts of each step that are kept in `samples/`.
 const SAMPLES_KEPT: usize = 8;
+
+/// Test tasks that are watched (`eval.watch_every`).
+const WATCHED: usize = 8;
 
 /// The file of a checkpoint that holds the optimiser and the critic.
 const TRAINER_STATE: &str = "trainer.safetensors";
@@ -45,13 +49,21 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let test_tasks = tasks::test(&config)?;
     let mut folder = RunFolder::open(&config, existing)?;
     let scorer = tools::scorer(&config.reward)?;
+    let examiner = tools::scorer(&config.eval.reward)?;
 
     let Some(base) = base_policy(&config, &train_tasks, &interrupt)? else {
         eprintln!("interrupted during supervised fine-tuning: nothing was saved");
         return Ok(Status::Found);
     };
     let prompts = policy::fitting(&base, train_tasks, config.rollout.max_prompt_tokens)?;
-    let mut run = Run { config: &config, base: &base, prompts: &prompts, test: &test_tasks, scorer: &scorer };
+    let mut run = Run {
+        config: &config,
+        base: &base,
+        prompts: &prompts,
+        test: &test_tasks,
+        scorer: &scorer,
+        examiner: &examiner,
+    };
     run.go(resumed, &mut folder, &interrupt)
 }
 
@@ -84,7 +96,10 @@ struct Run<'a> {
     base: &'a Checkpoint,
     prompts: &'a [Task],
     test: &'a [Task],
+    /// Judges rollouts.
     scorer: &'a Scorer,
+    /// Judges at evaluations.
+    examiner: &'a Scorer,
 }
 
 impl Run<'_> {
@@ -140,6 +155,8 @@ impl Run<'_> {
                 let evaluation = self.evaluate(&trainer, done, folder)?;
                 metrics.extend(evaluation.metrics());
                 last = Some(evaluation);
+            } else if eval.watch_every > 0 && done % eval.watch_every == 0 {
+                self.watch(&trainer, done, folder)?;
             }
             folder.log(done, &metrics)?;
             if is_last || train.save_every > 0 && done % train.save_every == 0 {
@@ -234,6 +251,26 @@ impl Run<'_> {
     }
 
     fn evaluate(&self, trainer: &PpoTrainer, step: usize, folder: &RunFolder) -> Result<Evaluation> {
+        let tasks: Vec<&Task> = self.test.iter().collect();
+        let scores = self.examine(trainer, &tasks, &format!("eval-{step:06}.jsonl"), folder)?;
+        Ok(Evaluation::new(self.test, &scores))
+    }
+
+    /// Answers of a few test tasks, spread over all of them, for the report.
+    fn watch(&self, trainer: &PpoTrainer, step: usize, folder: &RunFolder) -> Result<()> {
+        let every = self.test.len().div_ceil(WATCHED);
+        let tasks: Vec<&Task> = self.test.iter().step_by(every.max(1)).collect();
+        self.examine(trainer, &tasks, &format!("watch-{step:06}.jsonl"), folder).map(drop)
+    }
+
+    /// Lets the policy answer test tasks, judges the answers and keeps both in `samples/`.
+    fn examine(
+        &self,
+        trainer: &PpoTrainer,
+        tasks: &[&Task],
+        file: &str,
+        folder: &RunFolder,
+    ) -> Result<Vec<Score>> {
         let sampler = Sampler {
             temperature: self.config.eval.temperature,
             top_p: 1.0,
@@ -242,19 +279,14 @@ impl Run<'_> {
             stop_at_code_end: self.config.rollout.stop_at_code_end,
             seed: derive(self.config.seed, Purpose::Evaluation, 0),
         };
-        let tasks: Vec<&Task> = self.test.iter().collect();
         let mut progress = Progress::new("evaluate", tasks.len());
-        let responses = sampler
-            .sample(&trainer.policy, self.base, &tasks, |done| progress.set(done, &format!("step {step}")))?;
+        let responses = sampler.sample(&trainer.policy, self.base, tasks, |done| progress.set(done, file))?;
         progress.finish();
         let items: Vec<(&Task, &str)> =
             tasks.iter().copied().zip(responses.iter().map(|r| r.text.as_str())).collect();
-        let scores = self.scorer.score_batch(&items);
-        write_jsonl(
-            &folder.path().join(format!("samples/eval-{step:06}.jsonl")),
-            samples(&tasks, &responses, &scores),
-        )?;
-        Ok(Evaluation::new(self.test, &scores))
+        let scores = self.examiner.score_batch(&items);
+        write_jsonl(&folder.path().join("samples").join(file), samples(tasks, &responses, &scores))?;
+        Ok(scores)
     }
 
     fn save(&self, trainer: &PpoTrainer, step: usize, run: &Path) -> Result<PathBuf> {
@@ -325,21 +357,17 @@ impl Evaluation {
     }
 }
 
-/// The records of `samples/`: what was asked, answered and judged.
+/// The records of `samples/`.
 fn samples<'a>(
     tasks: &'a [&Task],
     responses: &'a [Response],
     scores: &'a [Score],
-) -> impl Iterator<Item = serde_json::Value> + 'a {
-    tasks.iter().zip(responses).zip(scores).map(|((task, response), score)| {
-        serde_json::json!({
-            "task_id": task.id,
-            "prompt": task.messages.last().map(|m| &m.content),
-            "completion": response.text,
-            "tokens": response.ids.len(),
-            "score": score,
-        })
-    })
+) -> impl Iterator<Item = Sample<'a>> {
+    tasks
+        .iter()
+        .zip(responses)
+        .zip(scores)
+        .map(|((task, response), score)| Sample::new(task, &response.text, Some(response.ids.len()), score))
 }
 
 fn reward_metrics(scores: &[Score], responses: &[Response]) -> BTreeMap<String, f64> {

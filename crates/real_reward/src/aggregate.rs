@@ -4,6 +4,7 @@
 //! 4 tests gets 0.5·0 + 0.5·0.75 = 0.375; without the injection 0.875. With graded quality the injection costs 0.3 of the quality:
 //! 0.5·0.7 + 0.5·0.75 = 0.725. What cannot run gets −1, whatever else is true of it.
 
+use crate::Count;
 use crate::config::{Aggregation, Function, Quality, RewardConfig};
 
 /// What the judges say of a runnable program.
@@ -13,6 +14,8 @@ pub(crate) struct Judgement {
     pub(crate) findings: Option<usize>,
     /// Type errors; `None` where types are no part of quality.
     pub(crate) type_errors: Option<usize>,
+    /// Tests under attack; `None` where they are no part of quality.
+    pub(crate) attacks: Option<Count>,
     /// Functional tests that passed, of how many (at least one).
     pub(crate) passed: u32,
     pub(crate) total: u32,
@@ -52,7 +55,12 @@ fn quality(mode: Quality, judgement: &Judgement) -> f64 {
         (Some(count), Quality::Binary) => f64::from(u8::from(count == 0)),
         (Some(count), Quality::Graded) => (1.0 - cost * count as f64).max(0.0),
     };
-    part(judgement.findings, 0.3) * part(judgement.type_errors, 0.5)
+    let withstood = match (judgement.attacks, mode) {
+        (None, _) => 1.0,
+        (Some(count), Quality::Binary) => f64::from(u8::from(count.passed == count.total)),
+        (Some(count), Quality::Graded) => f64::from(count.passed) / f64::from(count.total.max(1)),
+    };
+    part(judgement.findings, 0.3) * part(judgement.type_errors, 0.5) * withstood
 }
 
 #[cfg(test)]
@@ -61,7 +69,7 @@ mod tests {
 
     fn check(config: &RewardConfig, judgement: (Option<usize>, Option<usize>, u32, u32), expected: f64) {
         let (findings, type_errors, passed, total) = judgement;
-        let reward = aggregate(config, &Judgement { findings, type_errors, passed, total });
+        let reward = aggregate(config, &Judgement { findings, type_errors, attacks: None, passed, total });
         assert!(
             (reward.total - expected).abs() < 1e-12,
             "{judgement:?}: {} instead of {expected}",
@@ -88,6 +96,19 @@ mod tests {
         check(&config, (Some(9), None, 4, 4), 0.5);
         check(&config, (None, Some(1), 4, 4), 0.75);
         check(&config, (Some(1), Some(1), 4, 4), 0.675);
+    }
+
+    #[test]
+    fn attacks_in_place_of_the_detector() {
+        let check = |quality, withstood, expected: f64| {
+            let config = RewardConfig { quality, ..RewardConfig::default() };
+            let attacks = Some(Count { passed: withstood, total: 4 });
+            let judgement = Judgement { findings: None, type_errors: None, attacks, passed: 2, total: 2 };
+            assert!((aggregate(&config, &judgement).quality - expected).abs() < 1e-12);
+        };
+        check(Quality::Binary, 3, 0.0);
+        check(Quality::Binary, 4, 1.0);
+        check(Quality::Graded, 3, 0.75);
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub struct RewardConfig {
     pub min_confidence: f32,
     /// Which findings lower quality.
     pub scope: Scope,
+    /// For experiments with an unreliable detector: the fraction, in [0, 1], of programs without a counted finding that are judged as if they
+    /// had one. Which ones follows from the text of the program, as a rule that errs does so on every copy.
+    pub false_positives: f64,
     /// The type checker.
     pub checker: Checker,
     /// Count what silences a type checker as an error: suppressing comments, `no_type_check`, code hidden behind `TYPE_CHECKING` or a
@@ -61,6 +64,9 @@ pub enum Judges {
     Types,
     /// Both; quality is the product, so that with binary quality both must be content.
     Both,
+    /// The tests under attack in place of the analyzer: 1 where every attack is withstood, or with graded quality the fraction. A task without
+    /// such tests has quality 1.
+    Attacks,
 }
 
 /// From counts to quality.
@@ -127,6 +133,7 @@ impl Default for RewardConfig {
             not_runnable: -1.0,
             min_confidence: 0.5,
             scope: Scope::All,
+            false_positives: 0.0,
             checker: Checker::Zuban,
             hardened_types: true,
             any_allowance: 0,
@@ -148,6 +155,12 @@ impl RewardConfig {
         check(self.gate > 0.0 && self.gate <= 1.0, "gate", "a number in (0, 1]")?;
         check((-1.0..=0.0).contains(&self.not_runnable), "not_runnable", "a number in [-1, 0]")?;
         check((0.0..=1.0).contains(&self.min_confidence), "min_confidence", "a number in [0, 1]")?;
+        check(unit.contains(&self.false_positives), "false_positives", "a number in [0, 1]")?;
+        check(
+            self.run_attacks || self.judges != Judges::Attacks,
+            "run_attacks",
+            "true, where `attacks` judge,",
+        )?;
         check(self.cpu_seconds > 0.0 && self.cpu_seconds <= 3600.0, "cpu_seconds", "in (0, 3600]")?;
         check(self.wall_seconds > 0.0 && self.wall_seconds <= 3600.0, "wall_seconds", "in (0, 3600]")?;
         check(self.memory_mib >= 64, "memory_mib", "at least 64")?;
@@ -159,7 +172,7 @@ impl RewardConfig {
         match self.judges {
             Judges::Auto => task.benchmark != "apps",
             Judges::Security | Judges::Both => true,
-            Judges::Types => false,
+            Judges::Types | Judges::Attacks => false,
         }
     }
 
@@ -168,7 +181,7 @@ impl RewardConfig {
         match self.judges {
             Judges::Auto => !matches!(task.benchmark.as_str(), "safesql" | "seccodeplt"),
             Judges::Types | Judges::Both => true,
-            Judges::Security => false,
+            Judges::Security | Judges::Attacks => false,
         }
     }
 }

@@ -23,11 +23,11 @@ use crate::aggregate::{Judgement, aggregate};
 use crate::judge::security::Security;
 use crate::judge::tests::{Files, TestRun};
 use crate::judge::types::{Checked, TypeChecker, forgive};
-use crate::judge::{audit, flags, security, tests};
+use crate::judge::{audit, flags, noise, security, tests};
 use crate::runner::Runner;
 use crate::{
-    CaseReport, CaseVerdict, Error, Extraction, FileSpec, RewardConfig, Score, Task, TestReport, Timing,
-    Tools, TypeError, extract, extract_raw,
+    CaseKind, CaseReport, CaseVerdict, Error, Extraction, FileSpec, Judges, RewardConfig, Score, Task,
+    TestReport, Timing, Tools, TypeError, extract, extract_raw,
 };
 
 /// Programs that are remembered; when there are more, all are forgotten.
@@ -258,6 +258,13 @@ impl Scorer {
             score.infra_error = Some(format!("the task {} has no functional tests", task.id));
             return score;
         }
+        let skipped = |kind, count| {
+            let case = CaseReport { kind, verdict: CaseVerdict::Skipped, detail: String::new() };
+            std::iter::repeat_n(case, count)
+        };
+        let attacks = if self.config.run_attacks { task.attacks.len() } else { 0 };
+        let cases = skipped(CaseKind::Function, task.tests.len()).chain(skipped(CaseKind::Attack, attacks));
+        score.tests = TestReport::new(cases.collect());
         score.quality = Some(0.0);
         score.function = Some(0.0);
         score.reward = Some(self.config.not_runnable);
@@ -289,16 +296,19 @@ impl Scorer {
         errors.sort_by_key(|error| (error.line, error.column));
         score.type_errors =
             if self.config.hardened_types { forgive(errors, self.config.any_allowance) } else { errors };
+        let injected = noise::injects(&self.config, task, program, &security);
         score.flags = flags::of_program(program)
+            .chain(injected.then(|| "injected-finding".to_owned()))
             .chain(flags::of_answers(task, program, &run.answers))
             .chain(run.not_runnable.map(|_| "not-runnable".to_owned()))
             .collect();
-        self.reward(task, &security, run, &mut score);
+        let counted = security.counted() + usize::from(injected);
+        self.reward(task, &security, counted, run, &mut score);
         score.findings = security.findings;
         score
     }
 
-    fn reward(&self, task: &Task, security: &Security, run: TestRun, score: &mut Score) {
+    fn reward(&self, task: &Task, security: &Security, counted: usize, run: TestRun, score: &mut Score) {
         score.tests = TestReport::new(run.cases);
         let TestReport { passed, total, .. } = score.tests;
         score.passed = passed == total;
@@ -313,8 +323,10 @@ impl Scorer {
         let reward = aggregate(
             &self.config,
             &Judgement {
-                findings: self.config.judges_security(task).then_some(security.counted() + unread),
+                findings: self.config.judges_security(task).then_some(counted + unread),
                 type_errors: self.config.judges_types(task).then_some(score.type_errors.len() + unread),
+                attacks: (self.config.judges == Judges::Attacks)
+                    .then(|| score.tests.by_kind.get("attack").copied().unwrap_or_default()),
                 passed,
                 total,
             },
