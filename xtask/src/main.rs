@@ -1,11 +1,12 @@
 //! Automation in one place: `cargo xtask ci` runs what continuous integration runs, `cargo xtask test` the tests alone,
-//! `cargo xtask python` those of the Python package.
+//! `cargo xtask python` those of the Python package, `cargo xtask bench NAME` a measurement.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod python;
 
 #[derive(Debug, Parser)]
@@ -31,6 +32,9 @@ enum Task {
         #[arg(long, default_value = "python3")]
         python: String,
     },
+    /// A measurement.
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 fn main() -> Result<()> {
@@ -44,6 +48,7 @@ fn main() -> Result<()> {
         }
         Task::Test { arguments } => test(&arguments),
         Task::Python { python } => python::test(&python),
+        Task::Bench(bench) => bench::run(&bench),
     }
 }
 

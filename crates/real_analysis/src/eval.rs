@@ -31,7 +31,7 @@ use crate::dominators::Dominators;
 use crate::facts::Refinement;
 use crate::finding::FlowStep;
 use crate::ir::{BlockId, ClassId, FunctionId, Module, Op, Range, Symbol, Terminator, ValueId};
-use crate::library::Origin;
+use crate::library::{Libraries, Origin};
 use crate::rules::Weakness;
 use crate::text::Taint;
 use crate::value::Value;
@@ -111,6 +111,7 @@ struct Closure {
 }
 
 /// The evaluator.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one program")]
 pub(crate) struct Engine<'a> {
     module: &'a Module,
     prepared: Vec<Option<Rc<Prepared>>>,
@@ -125,6 +126,14 @@ pub(crate) struct Engine<'a> {
     bases: Vec<Vec<Value>>,
     closures: Vec<Closure>,
     called: FxHashSet<FunctionId>,
+    /// No function has a public name: what is there was cut out of a program, to be called.
+    all_private: bool,
+    /// A text that a view returns is a page.
+    returns_pages: bool,
+    /// Views that declare that they return pages.
+    pages: FxHashSet<FunctionId>,
+    /// Functions that a decorator or a call hands to a framework, to answer requests.
+    registered: FxHashSet<FunctionId>,
     frames: Vec<Frame>,
     memo: FxHashMap<(FunctionId, Vec<Value>), Rc<Summary>>,
     pub(crate) reports: Vec<Report>,
@@ -135,6 +144,7 @@ pub(crate) struct Engine<'a> {
     changed: bool,
     threat_model: ThreatModel,
     options: &'a Options,
+    libraries: Libraries<'a>,
 }
 
 impl<'a> Engine<'a> {
@@ -153,6 +163,10 @@ impl<'a> Engine<'a> {
             bases: module.classes.iter().map(|_| Vec::new()).collect(),
             closures: module.functions.iter().map(|_| Closure::default()).collect(),
             called: roots::called_by_others(module),
+            all_private: roots::all_private(module),
+            returns_pages: roots::returns_pages(module),
+            pages: FxHashSet::default(),
+            registered: crate::threat::routes(module),
             frames: Vec::new(),
             memo: FxHashMap::default(),
             reports: Vec::new(),
@@ -162,6 +176,7 @@ impl<'a> Engine<'a> {
             changed: false,
             threat_model,
             options,
+            libraries: Libraries::new(options.library.as_deref()),
         }
     }
 

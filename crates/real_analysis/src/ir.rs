@@ -135,6 +135,8 @@ pub(crate) struct Module {
 pub(crate) struct Class {
     pub(crate) name: Symbol,
     pub(crate) body: FunctionId,
+    /// Annotated names, in order: the fields of a data class.
+    pub(crate) fields: Vec<Symbol>,
 }
 
 /// What kind of code a function is.
@@ -360,7 +362,7 @@ pub(crate) struct Arg {
 }
 
 /// How an argument is passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ArgKind {
     Positional,
     Keyword(Symbol),
@@ -425,6 +427,7 @@ pub(crate) enum BinaryOp {
     Or,
     And,
     Subtract,
+    FloorDivide,
     Arithmetic,
 }
 

@@ -26,11 +26,16 @@ mod rules;
 mod ssa;
 mod text;
 mod threat;
+mod timing;
 mod value;
 
 pub use finding::{Analysis, Finding, FlowStep, Span};
+pub use library::{Library, LibraryError};
 pub use python::{Outline, OutlineItem, OutlineKind, outline};
 
+use std::sync::Arc;
+
+use library::Libraries;
 use serde::{Deserialize, Serialize};
 
 /// What to assume about a program besides its text.
@@ -44,6 +49,8 @@ pub struct Options {
     pub entry_point: Option<String>,
     /// What the entry point returns, so that whoever gets it will interpret it.
     pub returns: Option<Returned>,
+    /// What is known about libraries beside what is built in; its entries go first.
+    pub library: Option<Arc<Library>>,
 }
 
 /// The language of a returned value.
@@ -80,15 +87,24 @@ pub fn analyze(source: &str, options: &Options) -> Analysis {
     let prelude = options.prelude.as_deref().map(python::parse);
     let module = python::lower(prelude.as_ref(), &program);
     debug_assert_eq!(ir::verify::module(&module), Ok(()));
-    let threat_model = options.threat_model.unwrap_or_else(|| threat::choose(&module));
+    let threat_model = options
+        .threat_model
+        .unwrap_or_else(|| threat::choose(&module, Libraries::new(options.library.as_deref())));
     let mut engine = eval::Engine::new(&module, threat_model, options);
     engine.run_all();
     let (exposed, routes) = engine.exposed();
     let missing = missing::reports(&module, &exposed);
     let named = names::reports(&module, &routes);
+    let timed = timing::reports(&module);
     let lines = finding::Lines::new(source);
-    let mut findings: Vec<Finding> =
-        engine.reports.iter().chain(&missing).chain(&named).map(|report| finding(report, &lines)).collect();
+    let mut findings: Vec<Finding> = engine
+        .reports
+        .iter()
+        .chain(&missing)
+        .chain(&named)
+        .chain(&timed)
+        .map(|report| finding(report, &lines))
+        .collect();
     findings.sort_by(|a, b| (a.span, a.rule).cmp(&(b.span, b.rule)));
     Analysis { parsed: program.valid(), threat_model, findings, budget_hit: engine.budget_hit }
 }

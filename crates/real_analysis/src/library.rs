@@ -1,21 +1,28 @@
-//! What the analyzer knows about libraries, as data.
+//! What the analyzer knows about libraries, as data: the files `resources/library/*.api`, and a user's own.
 //!
-//! An entry names an API by its dotted path and says what it returns and which of its arguments are dangerous. It names
-//! concepts, never weaknesses: which concept is which CWE is the business of [`crate::rules`]. A method of an object is
+//! An entry is a line that names an API by its dotted path and says what it returns and which of its arguments are dangerous:
+//!
+//! ```text
+//! shutil.copy(src: path, dst: path)
+//! html.escape(s) -> html-escaped
+//! sqlite3.connect() -> object sqlite3.Connection
+//! flask.request -> source request "the request"
+//! ```
+//!
+//! It names concepts, never weaknesses: which concept is which CWE is the business of [`crate::rules`]. A method of an object is
 //! found under the path of what made the object (`re.compile.fullmatch`), else under its bare name with a leading dot
-//! (`.execute`), which stands for any receiver.
+//! (`.execute`), which stands for any receiver. `parse.rs` has the whole notation.
 
-mod builtins;
+mod parse;
 pub(crate) mod settings;
-mod stdlib;
-mod third_party;
-mod web;
 
-use std::sync::LazyLock;
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::text::Mask;
+pub use parse::LibraryError;
 
 /// A kind of dangerous argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,13 +65,15 @@ pub(crate) enum Concept {
     Row,
     /// A filter of a database of documents.
     Document,
+    /// The value of a header of a response.
+    Header,
 }
 
 /// An argument: by position, by keyword, or the receiver of a method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Slot {
     pub(crate) position: usize,
-    pub(crate) keyword: &'static str,
+    pub(crate) keyword: Cow<'static, str>,
 }
 
 /// What kind of outsider controls a source.
@@ -83,7 +92,7 @@ pub(crate) enum Origin {
 }
 
 /// What a call returns.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Returns {
     /// Something that outsiders do not control.
     Clean,
@@ -93,11 +102,11 @@ pub(crate) enum Returns {
     /// The receiver or first argument, unchanged.
     Same,
     /// Content from outside.
-    Source(Origin, &'static str),
+    Source(Origin, Arc<str>),
     /// A new object of this path, independent of the arguments.
-    Object(&'static str),
+    Object(Arc<str>),
     /// A new object of this path, made of the arguments.
-    Made(&'static str),
+    Made(Arc<str>),
     /// The receiver or first argument, of which only these characters remain or arise.
     Masked(Mask),
     /// The text of the first argument for HTML: `<`, `>`, `&` and quotes become entities.
@@ -117,88 +126,95 @@ pub(crate) enum Returns {
 }
 
 /// An API.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Api {
-    pub(crate) path: &'static str,
+    pub(crate) path: Box<str>,
     pub(crate) returns: Returns,
-    pub(crate) sinks: &'static [(Concept, Slot)],
+    pub(crate) sinks: Vec<(Concept, Slot)>,
+    /// The path itself is meant, not what calling it gives.
+    pub(crate) is_attribute: bool,
 }
 
-/// The object that a method is called on.
-pub(crate) const RECEIVER: Slot = Slot { position: usize::MAX, keyword: "" };
+/// Positions of slots that no position stands for.
+pub(crate) const RECEIVER: usize = usize::MAX;
+const BY_NAME: usize = usize::MAX - 1;
 
 const fn slot(position: usize, keyword: &'static str) -> Slot {
-    Slot { position, keyword }
+    Slot { position, keyword: Cow::Borrowed(keyword) }
 }
 
-const fn api(path: &'static str, returns: Returns) -> Api {
-    Api { path, returns, sinks: &[] }
+/// What is known about some libraries.
+#[derive(Debug, Clone, Default)]
+pub struct Library {
+    apis: FxHashMap<Box<str>, Api>,
+    /// Paths that are others under a second name.
+    aliases: FxHashMap<Box<str>, Box<str>>,
+    /// First parts of paths.
+    modules: FxHashSet<Box<str>>,
 }
 
-const fn sink(path: &'static str, returns: Returns, sinks: &'static [(Concept, Slot)]) -> Api {
-    Api { path, returns, sinks }
-}
-
-static INDEX: LazyLock<FxHashMap<&'static str, &'static Api>> = LazyLock::new(|| {
-    [builtins::APIS, stdlib::APIS, web::APIS, third_party::APIS]
-        .into_iter()
-        .flatten()
-        .map(|api| (api.path, api))
-        .collect()
-});
-
-/// The API of a dotted path.
-pub(crate) fn find(path: &str) -> Option<&'static Api> {
-    INDEX.get(canonical(path).as_ref()).copied()
-}
-
-static MODULES: LazyLock<FxHashSet<&'static str>> = LazyLock::new(|| {
-    let dotted = INDEX.keys().filter_map(|path| path.split_once('.'));
-    dotted.map(|(module, _)| module).filter(|module| !module.is_empty() && *module != "builtins").collect()
-});
-
-/// Whether the tables know members of a module.
-pub(crate) fn is_module(name: &str) -> bool {
-    MODULES.contains(name)
-}
-
-/// The API of a method, whatever its receiver is.
-pub(crate) fn find_method(name: &str) -> Option<&'static Api> {
-    let mut key = String::with_capacity(name.len() + 1);
-    key.push('.');
-    key.push_str(name);
-    INDEX.get(key.as_str()).copied()
-}
-
-/// Modules that are others under a second name.
-const ALIASES: &[(&str, &str)] = &[
-    ("flask.wrappers.", "flask."),
-    ("cPickle.", "pickle."),
-    ("flask.globals.", "flask."),
-    ("xml.etree.cElementTree.", "xml.etree.ElementTree."),
-    ("_pickle.", "pickle."),
-    ("dill.", "pickle."),
-    ("cloudpickle.", "pickle."),
-    ("werkzeug.security.", "werkzeug.utils."),
-    ("xml.sax.saxutils.escape", "html.escape"),
-    ("markupsafe.", "flask."),
-    ("jinja2.Markup", "flask.Markup"),
-    ("posixpath.", "os.path."),
-    ("ntpath.", "os.path."),
-    ("pathlib.PosixPath", "pathlib.Path"),
-    ("pathlib.PurePath", "pathlib.Path"),
-    ("pathlib.PurePosixPath", "pathlib.Path"),
-    ("django.http.response.", "django.http."),
-    ("starlette.", "fastapi."),
-];
-
-fn canonical(path: &str) -> std::borrow::Cow<'_, str> {
-    for (from, to) in ALIASES {
-        if let Some(rest) = path.strip_prefix(from) {
-            return format!("{to}{rest}").into();
-        }
+impl Library {
+    /// Reads a file of entries.
+    pub fn parse(text: &str) -> Result<Self, LibraryError> {
+        parse::parse(&[text])
     }
-    path.into()
+
+    fn find(&self, path: &str) -> Option<&Api> {
+        self.apis.get(path).or_else(|| self.apis.get(&*self.canonical(path)?))
+    }
+
+    /// The path under its first name, where it has another.
+    fn canonical(&self, path: &str) -> Option<String> {
+        let mut ends = path.match_indices('.').map(|(at, _)| at).chain(Some(path.len()));
+        let (end, to) = ends.find_map(|end| Some((end, self.aliases.get(&path[..end])?)))?;
+        let renamed = format!("{to}{}", &path[end..]);
+        Some(self.canonical(&renamed).unwrap_or(renamed))
+    }
+}
+
+static BUILT_IN: LazyLock<Library> = LazyLock::new(|| {
+    parse::parse(&[
+        include_str!("../resources/library/builtins.api"),
+        include_str!("../resources/library/stdlib.api"),
+        include_str!("../resources/library/third_party.api"),
+        include_str!("../resources/library/databases.api"),
+        include_str!("../resources/library/formats.api"),
+        include_str!("../resources/library/network.api"),
+        include_str!("../resources/library/web.api"),
+    ])
+    .expect("a test parses the built-in library")
+});
+
+/// The libraries of one analysis: a user's entries go before the built-in ones.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Libraries<'a> {
+    own: Option<&'a Library>,
+}
+
+impl<'a> Libraries<'a> {
+    pub(crate) fn new(own: Option<&'a Library>) -> Self {
+        Self { own }
+    }
+
+    fn all(self) -> impl Iterator<Item = &'a Library> {
+        self.own.into_iter().chain(Some(&*BUILT_IN))
+    }
+
+    /// The API of a dotted path.
+    pub(crate) fn find(self, path: &str) -> Option<&'a Api> {
+        self.all().find_map(|library| library.find(path))
+    }
+
+    /// The API of a method, whatever its receiver is.
+    pub(crate) fn find_method(self, name: &str) -> Option<&'a Api> {
+        let key = format!(".{name}");
+        self.all().find_map(|library| library.apis.get(key.as_str()))
+    }
+
+    /// Whether members of a module are known.
+    pub(crate) fn is_module(self, name: &str) -> bool {
+        self.all().any(|library| library.modules.contains(name))
+    }
 }
 
 /// Top-level modules of web frameworks: a program that imports one is judged with requests as the attacker's way in.
@@ -297,4 +313,74 @@ pub(crate) const WEAK_CIPHERS: &[&str] = &[
 ];
 
 /// Last names of decorators that make a function answer requests.
-pub(crate) const ROUTE_DECORATORS: &[&str] = &["route", "get", "post", "put", "delete", "patch", "websocket"];
+pub(crate) const ROUTE_DECORATORS: &[&str] = &[
+    "route",
+    "get",
+    "post",
+    "put",
+    "delete",
+    "patch",
+    "websocket",
+    "api_route",
+    "view_config",
+    "api_view",
+    "expose",
+];
+
+/// Last names of functions that are given functions to answer requests.
+pub(crate) const ROUTE_REGISTRARS: &[&str] = &[
+    "add_url_rule",
+    "add_route",
+    "add_get",
+    "add_post",
+    "add_put",
+    "add_delete",
+    "add_patch",
+    "add_view",
+    "add_api_route",
+    "add_websocket_route",
+    "path",
+    "re_path",
+    "url",
+    "Route",
+    "WebSocketRoute",
+    "APIRoute",
+];
+
+/// Methods of a view that answer requests.
+pub(crate) const VIEW_METHODS: &[&str] = &[
+    "get",
+    "post",
+    "put",
+    "delete",
+    "patch",
+    "head",
+    "options",
+    "dispatch",
+    "list",
+    "create",
+    "retrieve",
+    "update",
+    "destroy",
+    "partial_update",
+    "GET",
+    "POST",
+    "PUT",
+    "DELETE",
+    "HEAD",
+];
+
+/// Endings of the names of classes that are views.
+pub(crate) const VIEW_CLASSES: &[&str] = &[
+    "View",
+    "ViewSet",
+    "RequestHandler",
+    "MethodView",
+    "Resource",
+    "Endpoint",
+    "WebSocketHandler",
+    "BaseHandler",
+];
+
+/// Frameworks in which a text that a view returns is a page. In others it becomes JSON, or nothing.
+pub(crate) const PAGE_FRAMEWORKS: &[&str] = &["flask", "bottle", "quart", "cherrypy", "web", "flask_restful"];

@@ -29,6 +29,7 @@ mod host;
 mod signature;
 mod stores;
 mod substring;
+mod upload;
 
 use std::cell::OnceCell;
 
@@ -64,6 +65,7 @@ pub(crate) fn reports(module: &Module, exposed: &[FunctionId]) -> Vec<Report> {
         assignment::check(&scene, *function, &mut reports);
         host::check(&scene, *function, &mut reports);
         substring::check(&scene, *function, &mut reports);
+        upload::check(&scene, *function, &mut reports);
     }
     reports
 }

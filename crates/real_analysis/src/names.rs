@@ -173,7 +173,7 @@ impl<'a> Names<'a> {
     }
 
     fn is_session(body: &Body<'_>, object: ValueId) -> bool {
-        body.import_path(object).is_some_and(|path| path.ends_with(".session"))
+        body.import_path(object).is_some_and(|path| path.ends_with("session"))
     }
 }
 
@@ -228,7 +228,7 @@ fn is_key(name: &str) -> bool {
 }
 
 /// A name of what must not stand in the source.
-fn is_secret(name: &str) -> bool {
+pub(crate) fn is_secret(name: &str) -> bool {
     (has_word(name, SECRETS) || is_key(name)) && !is_about(name)
 }
 
@@ -269,7 +269,7 @@ fn is_about(name: &str) -> bool {
 }
 
 /// `generatePassword` as `generate_password`.
-fn snake_case(name: &str) -> String {
+pub(crate) fn snake_case(name: &str) -> String {
     let mut snake = String::with_capacity(name.len() + 4);
     let mut lower = false;
     for character in name.chars() {

@@ -48,6 +48,9 @@ pub(crate) enum Weakness {
     PrintedSecret,
     GuessableSecret,
     ShownError,
+    TrustBoundary,
+    UncheckedUpload,
+    TimedComparison,
 }
 
 impl Weakness {
@@ -90,6 +93,9 @@ impl Weakness {
             Self::PrintedSecret => "printed-secret",
             Self::GuessableSecret => "guessable-secret",
             Self::ShownError => "shown-error",
+            Self::TrustBoundary => "trust-boundary",
+            Self::UncheckedUpload => "unchecked-upload",
+            Self::TimedComparison => "timed-comparison",
         }
     }
 
@@ -132,6 +138,9 @@ impl Weakness {
             Self::PrintedSecret => &[532, 312],
             Self::GuessableSecret => &[338, 330],
             Self::ShownError => &[209],
+            Self::TrustBoundary => &[501],
+            Self::UncheckedUpload => &[434],
+            Self::TimedComparison => &[208, 385],
         }
     }
 
@@ -175,6 +184,9 @@ impl Weakness {
             Self::PrintedSecret => "a secret is printed or logged",
             Self::GuessableSecret => "a secret is drawn from a generator that can be predicted",
             Self::ShownError => "the text of an exception is shown to the client",
+            Self::TrustBoundary => "is kept in the session, whose content the program trusts",
+            Self::UncheckedUpload => "an uploaded file is kept whatever its type is",
+            Self::TimedComparison => "how long the comparison takes tells how much of a secret was guessed",
         }
     }
 }
@@ -195,6 +207,7 @@ fn posture_rule(posture: Posture) -> &'static str {
         Posture::ForeignRequests => "cross-site-request-forgery",
         Posture::NoEscaping => "no-escaping",
         Posture::ConstantVector => "constant-vector",
+        Posture::PlainText => "plain-text-protocol",
     }
 }
 
@@ -214,6 +227,7 @@ fn posture_cwe(posture: Posture) -> &'static [u16] {
         Posture::ForeignRequests => &[352],
         Posture::NoEscaping => &[79],
         Posture::ConstantVector => &[1204, 329],
+        Posture::PlainText => &[319],
     }
 }
 
@@ -233,6 +247,7 @@ fn posture_consequence(posture: Posture) -> &'static str {
         Posture::ForeignRequests => "requests of foreign pages are answered",
         Posture::NoEscaping => "templates do not escape what they are given",
         Posture::ConstantVector => "the initialization vector is the same each time",
+        Posture::PlainText => "what is sent, passwords included, can be read on the way",
     }
 }
 
@@ -253,6 +268,10 @@ pub(crate) struct Situation {
     pub(crate) plain_response: bool,
     /// A parser that resolves no entities is given.
     pub(crate) safe_parser: bool,
+    /// The values of a query are texts, which can be no operators.
+    pub(crate) of_texts: bool,
+    /// That the text is used as this concept is a guess.
+    pub(crate) guessed: bool,
 }
 
 /// Judges a text where a concept expects one.
@@ -293,7 +312,9 @@ pub(crate) fn judge(
         Concept::PlainXml => all(Weakness::GrowingEntities, text),
         Concept::Row if !text.summary().mask.has('=') => None,
         Concept::Row => all(Weakness::FormulaInjection, text),
+        Concept::Document if situation.of_texts => None,
         Concept::Document => all(Weakness::DocumentInjection, text),
+        Concept::Header => Some((Weakness::HeaderInjection, html::judge_lines(text)?.weaker())),
         Concept::HashName => None,
     }
 }
@@ -303,8 +324,23 @@ pub(crate) fn judge(
 pub(crate) fn needs_stranger(concept: Concept) -> bool {
     matches!(
         concept,
-        Concept::Log | Concept::PlainXml | Concept::Row | Concept::Document | Concept::DynamicName
+        Concept::Header
+            | Concept::Log
+            | Concept::PlainXml
+            | Concept::Row
+            | Concept::Document
+            | Concept::DynamicName
     )
+}
+
+/// Whether the constant parts of a text begin like a filter of a directory.
+pub(crate) fn is_filter(text: &Text) -> bool {
+    query::looks_like_filter(text)
+}
+
+/// Whether the constant parts of a text begin like a command line.
+pub(crate) fn is_command_line(text: &Text) -> bool {
+    shell::looks_like(text)
 }
 
 /// Whether the constant parts of a text are an SQL statement.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::facts::Refinement;
-use crate::ir::{ClassId, FunctionId, Symbol};
+use crate::ir::{ArgKind, ClassId, FunctionId, Symbol};
 use crate::text::{Hole, Mask, Taint, Text};
 
 /// An object of the abstract heap.
@@ -29,6 +29,8 @@ pub(crate) enum Object {
     /// A function of the program with its first argument.
     Bound(FunctionId, Rc<Value>),
     Class(ClassId),
+    /// Something to call, with its first arguments: `functools.partial`.
+    Partial(Rc<Value>, Rc<[(ArgKind, Value)]>),
     /// An object of a class of the program. Attributes are known per class.
     Local(ClassId),
     /// A list, tuple, set or dictionary that the program made.
@@ -112,7 +114,7 @@ impl Value {
             Object::Bool(known) => *known,
             Object::Int(value) => Some(*value != 0),
             Object::Text => self.text.as_constant().map(|text| !text.is_empty()),
-            Object::Function(_) | Object::Class(_) | Object::Path(_) => Some(true),
+            Object::Function(_) | Object::Class(_) | Object::Path(_) | Object::Partial(..) => Some(true),
             _ => None,
         }
     }

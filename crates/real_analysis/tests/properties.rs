@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use proptest::prelude::*;
-use real_analysis::{Analysis, Options, Returned, ThreatModel, analyze, outline};
+use real_analysis::{Analysis, Library, Options, Returned, ThreatModel, analyze, outline};
 
 fn scan(source: &str) -> Analysis {
     analyze(source, &Options::default())
@@ -193,7 +193,7 @@ fn prelude_and_entry_point() {
         threat_model: Some(ThreatModel::Program),
         prelude: Some("import os\nPREFIX = 'ls '\nos.system(input())\n".to_owned()),
         entry_point: Some("run".to_owned()),
-        returns: None,
+        ..Options::default()
     };
     let analysis = analyze(program, &options);
     let found: Vec<(&str, u32)> =
@@ -263,4 +263,18 @@ fn a_returned_url_is_judged_by_contract() {
     check("if urlparse(target).hostname == 'example.org':\n    return target\nreturn '/home'\n", &[]);
     check("if target in ('/a', '/b'):\n    return target\nreturn '/home'\n", &[]);
     check("return {'a': '/a'}.get(target, '/home')\n", &[]);
+}
+
+#[test]
+fn a_library_of_the_user_goes_first() {
+    let text = "shop.database.run(query: sql)\nshop.params -> source request \"the shop\"\nshop.quote() -> html-escaped\nos.system()\n";
+    let library = Library::parse(text).expect("the text has entries only");
+    let options = Options { library: Some(library.into()), ..Options::default() };
+    let program = "import os\nimport shop\nname = shop.params['name']\nshop.database.run('SELECT ' + name)\nos.system(name)\n";
+    let rules = |options: &Options| -> Vec<&str> {
+        analyze(program, options).findings.iter().map(|finding| finding.rule).collect()
+    };
+    assert_eq!(rules(&options), ["sql-injection"]);
+    assert_eq!(rules(&Options::default()), [""; 0]);
+    assert_eq!(Library::parse("x\nx(").expect_err("the second line is broken").line, 2);
 }

@@ -1,14 +1,17 @@
 //! Lists, tuples, sets and dictionaries that the program makes.
 //!
 //! A container knows its values by constant key or position as long as they are certain, and a summary of all others.
-//! A store in the block that made the container replaces what was there; any other store adds to it.
+//! A store on the straight line of code that made the container replaces what was there; any other store adds to it.
 
 use std::rc::Rc;
 
 use super::Engine;
-use crate::ir::{BlockId, ValueId};
+use crate::ir::{BlockId, FunctionId, Terminator, ValueId};
 use crate::text::Text;
 use crate::value::{HeapId, Object, Value};
+
+/// Blocks of a straight line that are looked at.
+const MAX_LINE: usize = 200;
 
 /// A constant key or position.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,7 +31,14 @@ pub(crate) struct HeapObject {
     /// Position of the next element, while it is known.
     pub(crate) next: Option<i64>,
     pub(crate) is_dict: bool,
-    block: BlockId,
+    /// Where the container was made.
+    place: (FunctionId, BlockId),
+}
+
+impl HeapObject {
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        self.fields.iter().any(|(known, _)| known == key)
+    }
 }
 
 impl Engine<'_> {
@@ -39,8 +49,8 @@ impl Engine<'_> {
 
     /// One of several containers that an instruction makes.
     pub(super) fn allocate_part(&mut self, at: ValueId, part: u8, is_dict: bool) -> HeapId {
-        let block = self.frame().block;
-        let fresh = HeapObject { fields: Vec::new(), rest: None, keys: None, next: Some(0), is_dict, block };
+        let place = self.place();
+        let fresh = HeapObject { fields: Vec::new(), rest: None, keys: None, next: Some(0), is_dict, place };
         if let Some(id) = self.frame().heap.get(&(at, part)).copied() {
             // Made again in a later pass: the same elements are about to be stored in the same places.
             let object = &mut self.heap[id.0 as usize];
@@ -53,6 +63,105 @@ impl Engine<'_> {
         id
     }
 
+    /// The first block of the straight line of code that is being evaluated, and its function.
+    fn place(&self) -> (FunctionId, BlockId) {
+        let frame = self.frame();
+        let blocks = &self.function().blocks;
+        let mut block = frame.block;
+        for _ in 0..MAX_LINE {
+            let [pred] = blocks[block.index()].preds[..] else { break };
+            match blocks[pred.index()].terminator {
+                Terminator::Jump(_) => block = pred,
+                Terminator::MayRaise { next, .. } if next == block => block = pred,
+                _ => break,
+            }
+        }
+        (frame.function, block)
+    }
+
+    /// The length of a list, where all of its elements are known.
+    pub(super) fn length(&self, id: HeapId) -> Option<i64> {
+        let object = &self.heap[id.0 as usize];
+        let certain = object.rest.is_none() && object.place == self.place();
+        object.next.filter(|_| certain && !object.is_dict)
+    }
+
+    pub(super) fn forget_positions(&mut self, id: HeapId) {
+        let object = &mut self.heap[id.0 as usize];
+        if object.is_dict {
+            return;
+        }
+        object.next = None;
+        for (_, value) in std::mem::take(&mut object.fields) {
+            self.store_rest(id, &value);
+        }
+    }
+
+    pub(super) fn clear(&mut self, id: HeapId) {
+        let place = self.place();
+        let object = &mut self.heap[id.0 as usize];
+        if object.place == place {
+            (object.fields, object.rest, object.keys, object.next) = (Vec::new(), None, None, Some(0));
+        }
+    }
+
+    /// `list.insert(index, value)`
+    pub(super) fn insert(&mut self, id: HeapId, index: &Value, value: &Value) {
+        let (Some(length), Object::Int(index)) = (self.length(id), &index.object) else {
+            self.forget_positions(id);
+            return self.store_rest(id, value);
+        };
+        let at = (if *index < 0 { index + length } else { *index }).clamp(0, length);
+        self.shift(id, at, 1);
+        self.heap[id.0 as usize].fields.push((Key::Index(at), value.clone()));
+    }
+
+    /// `list.pop()`, `list.pop(index)`, `del list[index]`
+    pub(super) fn pop(&mut self, id: HeapId, index: Option<&Value>) -> Value {
+        let index = match index.map(|index| &index.object) {
+            None => Some(-1),
+            Some(Object::Int(index)) => Some(*index),
+            Some(_) => None,
+        };
+        let (Some(length), Some(index)) = (self.length(id), index) else {
+            let any = self.any_element(id);
+            self.forget_positions(id);
+            return any;
+        };
+        let at = if index < 0 { index + length } else { index };
+        let value = self.load_key(id, Some(&Key::Index(at)));
+        self.heap[id.0 as usize].fields.retain(|(key, _)| *key != Key::Index(at));
+        self.shift(id, at, -1);
+        value
+    }
+
+    /// Moves every element from a position on.
+    fn shift(&mut self, id: HeapId, from: i64, by: i64) {
+        let object = &mut self.heap[id.0 as usize];
+        for (key, _) in &mut object.fields {
+            if let Key::Index(index) = key
+                && *index >= from
+            {
+                *index += by;
+            }
+        }
+        object.next = object.next.map(|next| next + by);
+    }
+
+    /// `list[start:end]`, a new list.
+    pub(super) fn sublist(&mut self, at: ValueId, id: HeapId, bounds: [Option<i64>; 2]) -> Option<Value> {
+        let length = self.length(id)?;
+        let clamp = |bound: i64| (if bound < 0 { bound + length } else { bound }).clamp(0, length);
+        let (start, end) = (clamp(bounds[0].unwrap_or(0)), clamp(bounds[1].unwrap_or(length)));
+        let part: Vec<Value> =
+            (start..end).map(|index| self.load_key(id, Some(&Key::Index(index)))).collect();
+        let list = self.allocate_part(at, 2, false);
+        for value in &part {
+            self.append(list, value);
+        }
+        Some(self.container(list))
+    }
+
     /// A container's value: its text is what its elements look like together.
     pub(super) fn container(&self, id: HeapId) -> Value {
         let object = &self.heap[id.0 as usize];
@@ -63,9 +172,9 @@ impl Engine<'_> {
     }
 
     pub(super) fn store_key(&mut self, id: HeapId, key: Option<Key>, value: &Value) {
-        let block = self.frame().block;
+        let place = self.place();
         let object = &mut self.heap[id.0 as usize];
-        let replace = object.block == block;
+        let replace = object.place == place;
         match key {
             Some(key) => match object.fields.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, slot)) => *slot = if replace { value.clone() } else { slot.join(value) },
@@ -86,10 +195,10 @@ impl Engine<'_> {
     }
 
     pub(super) fn append(&mut self, id: HeapId, value: &Value) {
-        let block = self.frame().block;
+        let place = self.place();
         let object = &mut self.heap[id.0 as usize];
         match object.next {
-            Some(next) if object.block == block && next < 64 => {
+            Some(next) if object.place == place && next < 64 => {
                 object.next = Some(next + 1);
                 self.store_key(id, Some(Key::Index(next)), value);
             }

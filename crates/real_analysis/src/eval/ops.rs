@@ -7,7 +7,7 @@ use super::{Closure, Engine};
 use crate::ir::{
     BinaryOp, CompareOp, Constant, Item, Op, Piece, Position, SequenceKind, Symbol, UnaryOp, ValueId,
 };
-use crate::library::{self, Returns};
+use crate::library::{Api, Returns};
 use crate::text::{Hole, Mask, Text};
 use crate::value::{Object, Value};
 
@@ -28,9 +28,10 @@ impl Engine<'_> {
                 let (object, index) = (self.get(*object), self.get(*index));
                 self.subscript(&object, &index)
             }
-            Op::Slice { object, .. } => {
+            Op::Slice { object, bounds } => {
                 let object = self.get(*object);
-                slice(&object)
+                let bounds = bounds.map(|bound| bound.map(|bound| self.get(bound)));
+                self.slice(id, &object, &bounds)
             }
             Op::Call { callee, args } => self.call(id, *callee, args),
             Op::Binary { op, left, right } => {
@@ -58,6 +59,7 @@ impl Engine<'_> {
             }
             Op::Closure { function, defaults, decorators } => {
                 self.check_decorators(decorators);
+                self.note_pages(*function, decorators);
                 let defaults = defaults.iter().map(|(index, value)| (*index, self.get(*value))).collect();
                 let decorators = decorators.iter().map(|value| self.get(*value)).collect();
                 self.closures[function.index()] = Closure { defaults, decorators };
@@ -83,7 +85,9 @@ impl Engine<'_> {
                 Value::none()
             }
             Op::StoreSubscript { object, index, value } => {
+                let origin = *value;
                 let (object, index, value) = (self.get(*object), self.get(*index), self.get(*value));
+                self.check_stored(&object, &index, &value, origin);
                 self.store_subscript(&object, &index, &value);
                 Value::none()
             }
@@ -158,10 +162,10 @@ impl Engine<'_> {
         }
         let path = format!("builtins.{text}");
         // A snippet that was cut out of a program uses modules that it does not import.
-        if library::is_module(text) && library::find(&path).is_none() {
+        if self.libraries.is_module(text) && self.libraries.find(&path).is_none() {
             return Value::path(text);
         }
-        if library::find(&path).is_none()
+        if self.libraries.find(&path).is_none()
             && let Some(module) = self.module.star_imports.last()
         {
             return Value::path(format!("{}.{text}", self.name(*module)));
@@ -172,10 +176,10 @@ impl Engine<'_> {
     /// A member of a library, which may itself be a source.
     pub(super) fn library_member(&mut self, path: &Rc<str>) -> Value {
         let object = Object::Path(path.clone());
-        match library::find(path).map(|api| api.returns) {
-            Some(Returns::Source(origin, what)) if !is_function(path) => {
+        match self.libraries.find(path) {
+            Some(Api { returns: Returns::Source(origin, what), is_attribute: true, .. }) => {
                 let range = self.current_range();
-                let taint = self.source(range, origin, what);
+                let taint = self.source(range, *origin, what);
                 Value::new(object, Text::tainted(taint))
             }
             _ => Value::new(object, Text::unknown()),
@@ -186,7 +190,13 @@ impl Engine<'_> {
         let text = self.name(name);
         match &object.object {
             Object::Path(path) => {
-                let member = self.library_member(&format!("{path}.{text}").into());
+                let path: Rc<str> = format!("{path}.{text}").into();
+                if object.taint() != 0
+                    && let Some(value) = self.known_member(&path, object)
+                {
+                    return value;
+                }
+                let member = self.library_member(&path);
                 Value { text: member.text.join_taint(&object.text), ..member }
             }
             Object::Class(class) => self.class_attribute(*class, name, None),
@@ -195,17 +205,37 @@ impl Engine<'_> {
                 // A part of a URL, of an exception, of a parsed path.
                 object.any_text()
             }
+            Object::Instance(path) => match self.known_member(&format!("{path}.{text}"), object) {
+                Some(value) => value,
+                None => Value::new(Object::Method(Rc::new(object.clone()), name), object.any_text().text),
+            },
             _ => Value::new(Object::Method(Rc::new(object.clone()), name), object.any_text().text),
         }
     }
 
+    /// An attribute of an object that the tables know.
+    fn known_member(&mut self, path: &str, object: &Value) -> Option<Value> {
+        let api = self.libraries.find(path).filter(|api| api.is_attribute)?;
+        Some(match &api.returns {
+            Returns::Source(origin, what) => {
+                let taint = self.source(self.current_range(), *origin, what);
+                Value::new(Object::Unknown, Text::tainted(taint))
+            }
+            Returns::Object(path) => Value::new(Object::Instance((&**path).into()), Text::unknown()),
+            Returns::Number => Value::number(),
+            Returns::Masked(mask) => object.masked(*mask),
+            Returns::Mixed | Returns::Same => object.any_text(),
+            _ => Value::unknown(),
+        })
+    }
+
     fn class_attribute(
         &mut self,
-        class: crate::ir::ClassId,
+        object_class: crate::ir::ClassId,
         name: Symbol,
         receiver: Option<&Value>,
     ) -> Value {
-        let mut pending = vec![class];
+        let mut pending = vec![object_class];
         let mut seen = Vec::new();
         while let Some(class) = pending.pop() {
             if seen.contains(&class) {
@@ -214,27 +244,47 @@ impl Engine<'_> {
             seen.push(class);
             if let Some(value) = self.fields.get(&(class, name)).cloned() {
                 let value = self.refresh(value);
-                return match (&value.object, receiver) {
-                    (Object::Function(function), Some(receiver)) if !self.is_static(*function) => {
-                        Value::new(Object::Bound(*function, Rc::new(receiver.clone())), Text::unknown())
-                    }
-                    _ => value,
-                };
+                let Object::Function(function) = value.object else { return value };
+                return self.method(function, object_class, receiver);
             }
             pending.extend(self.bases[class.index()].iter().filter_map(|base| match base.object {
                 Object::Class(class) => Some(class),
                 _ => None,
             }));
         }
-        match receiver {
-            Some(receiver) => Value::new(Object::Method(Rc::new(receiver.clone()), name), Text::unknown()),
-            None => Value::unknown(),
+        let Some(receiver) = receiver else { return Value::unknown() };
+        if let Some(base) = self.foreign_base(object_class, self.name(name))
+            && let Some(value) = self.known_member(&format!("{base}.{}", self.name(name)), receiver)
+        {
+            return value;
         }
+        Value::new(Object::Method(Rc::new(receiver.clone()), name), receiver.any_text().text)
     }
 
-    fn is_static(&self, function: crate::ir::FunctionId) -> bool {
+    /// A function of a class as an attribute of the class or of one of its objects.
+    fn method(
+        &mut self,
+        function: crate::ir::FunctionId,
+        class: crate::ir::ClassId,
+        receiver: Option<&Value>,
+    ) -> Value {
+        let bound = |receiver: Value| Value::new(Object::Bound(function, Rc::new(receiver)), Text::unknown());
+        if self.is_decorated(function, &["builtins.staticmethod"]) {
+            return Value::new(Object::Function(function), Text::unknown());
+        }
+        if self.is_decorated(function, &["builtins.classmethod"]) {
+            return bound(Value::new(Object::Class(class), Text::unknown()));
+        }
+        let Some(receiver) = receiver else { return Value::new(Object::Function(function), Text::unknown()) };
+        if self.is_decorated(function, &["builtins.property", "functools.cached_property"]) {
+            return self.call_from_library(&bound(receiver.clone()), &Vec::new());
+        }
+        bound(receiver.clone())
+    }
+
+    pub(super) fn is_decorated(&self, function: crate::ir::FunctionId, with: &[&str]) -> bool {
         let decorators = &self.closures[function.index()].decorators;
-        decorators.iter().any(|decorator| decorator.path_name() == Some("builtins.staticmethod"))
+        decorators.iter().any(|decorator| decorator.path_name().is_some_and(|path| with.contains(&path)))
     }
 
     pub(super) fn subscript(&mut self, object: &Value, index: &Value) -> Value {
@@ -242,6 +292,13 @@ impl Engine<'_> {
             Object::Container(heap) => {
                 let key = key_of(index);
                 self.load_key(*heap, key.as_ref())
+            }
+            Object::Text
+                if let (Object::Int(index), Some(text)) = (&index.object, object.text.as_constant()) =>
+            {
+                let at = if *index < 0 { index + text.chars().count() as i64 } else { *index };
+                let character = usize::try_from(at).ok().and_then(|at| text.chars().nth(at));
+                character.map_or_else(Value::unknown, |character| Value::constant(character.to_string()))
             }
             Object::Path(path) if &**path == "builtins" || path.ends_with("__dict__") => {
                 let parent = path.trim_end_matches(".__dict__");
@@ -256,6 +313,29 @@ impl Engine<'_> {
             Some(elements) => value.refined(elements),
             None => value,
         }
+    }
+
+    fn slice(&mut self, id: ValueId, object: &Value, bounds: &[Option<Value>; 3]) -> Value {
+        let known = bounds.each_ref().map(|bound| match bound.as_ref().map(|bound| &bound.object) {
+            None | Some(Object::None) => Some(None),
+            Some(Object::Int(bound)) => Some(Some(*bound)),
+            Some(_) => None,
+        });
+        if let [Some(start), Some(end), Some(None)] = known {
+            if let Object::Container(heap) = object.object
+                && let Some(part) = self.sublist(id, heap, [start, end])
+            {
+                return part;
+            }
+            if let Some(text) = object.text.as_constant().filter(|_| object.object == Object::Text) {
+                return Value::constant(part_of(text, start, end));
+            }
+        }
+        if let Object::Container(_) = object.object {
+            return object.clone();
+        }
+        let text = Text::hole(object.text.summary());
+        Value { object: Object::Unknown, text, elements: object.elements.clone() }
     }
 
     fn store_attribute(&mut self, object: &Value, name: Symbol, value: &Value) {
@@ -278,6 +358,12 @@ impl Engine<'_> {
         match op {
             BinaryOp::Add => self.add(id, left, right),
             BinaryOp::Modulo if !left.is_number() => self.percent(left, right),
+            BinaryOp::Modulo | BinaryOp::FloorDivide => match (&left.object, &right.object) {
+                (Object::Int(a), Object::Int(b)) if *a >= 0 && *b > 0 => {
+                    Value::int(if op == BinaryOp::Modulo { a % b } else { a / b })
+                }
+                _ => arithmetic(left, right),
+            },
             BinaryOp::Multiply => multiply(left, right),
             BinaryOp::Divide if is_path(left) || is_path(right) => {
                 let text = strings_path(&left.text, &right.text);
@@ -477,12 +563,6 @@ impl Value {
     }
 }
 
-/// Whether a source is what calling the path gives, not the path itself.
-fn is_function(path: &str) -> bool {
-    let last = path.rsplit('.').next().unwrap_or_default();
-    !matches!(last, "argv" | "stdin" | "environ" | "request")
-}
-
 fn is_data_attribute(path: &str, name: &str) -> bool {
     match path {
         "urllib.parse.urlparse" => {
@@ -516,15 +596,12 @@ fn constant_value(constant: &Constant) -> Value {
     }
 }
 
-fn slice(object: &Value) -> Value {
-    match object.object {
-        Object::Container(_) => object.clone(),
-        Object::Text if object.text.as_constant().is_some() => object.clone(),
-        _ => {
-            let text = Text::hole(object.text.summary());
-            Value { object: Object::Unknown, text, elements: object.elements.clone() }
-        }
-    }
+/// `text[start:end]`
+fn part_of(text: &str, start: Option<i64>, end: Option<i64>) -> String {
+    let length = text.chars().count() as i64;
+    let clamp = |bound: i64| (if bound < 0 { bound + length } else { bound }).clamp(0, length);
+    let (start, end) = (clamp(start.unwrap_or(0)), clamp(end.unwrap_or(length)));
+    text.chars().skip(start as usize).take((end - start).max(0) as usize).collect()
 }
 
 fn unary(op: UnaryOp, operand: &Value) -> Value {

@@ -100,6 +100,9 @@ impl Engine<'_> {
         }
         let contract = self.options.returns.filter(|_| is_entry);
         let is_route = self.is_route(function);
+        if is_route && contract.is_none() && !self.returns_pages && !self.pages.contains(&function) {
+            return;
+        }
         if self.threat_model != ThreatModel::Library && !is_route && !is_entry {
             return;
         }

@@ -7,7 +7,7 @@ use crate::ThreatModel;
 use crate::ir::{
     Annotation, ClassId, Function, FunctionId, FunctionKind, Module, Op, Param, ParamKind, Symbol,
 };
-use crate::library::{HARMLESS_TYPES, Origin};
+use crate::library::{HARMLESS_TYPES, Origin, PAGE_FRAMEWORKS, WEB_FRAMEWORKS};
 use crate::text::Text;
 use crate::value::{Object, Value};
 
@@ -76,10 +76,10 @@ impl Engine<'_> {
     fn caller(&self, function: FunctionId) -> Option<Origin> {
         let body = &self.module.functions[function.index()];
         let name = self.name(body.name);
-        let public = !name.starts_with('_') || name == "__init__" || name == "__call__";
+        let public = !name.starts_with('_') || matches!(name, "__init__" | "__call__") || self.all_private;
         let reachable = public && !self.called.contains(&function);
         let takes_request = self.threat_model == ThreatModel::Web
-            && body.params.iter().take(2).any(|param| self.name(param.name) == "request");
+            && (body.params.iter().take(2).any(|param| self.is_request(param)) || name == "lambda_handler");
         if self.is_route(function) || (takes_request && (reachable || self.is_entry(function))) {
             Some(Origin::Request)
         } else {
@@ -92,10 +92,7 @@ impl Engine<'_> {
     fn outside_params(&mut self, function: FunctionId) -> Vec<Value> {
         let body = &self.module.functions[function.index()];
         let caller = self.caller(function);
-        let is_static = self.closures[function.index()]
-            .decorators
-            .iter()
-            .any(|value| value.path_name() == Some("builtins.staticmethod"));
+        let is_static = self.is_decorated(function, &["builtins.staticmethod"]);
         // A method without its class is still a method.
         let is_method =
             body.params.first().is_some_and(|param| matches!(self.name(param.name), "self" | "cls"));
@@ -124,6 +121,13 @@ impl Engine<'_> {
         }
     }
 
+    /// Whether a parameter is the request of a web framework.
+    fn is_request(&self, param: &Param) -> bool {
+        let annotated =
+            param.annotation.as_ref().is_some_and(|annotation| annotation.name.ends_with("Request"));
+        annotated || matches!(self.name(param.name), "request" | "req")
+    }
+
     fn default_of(&self, function: FunctionId, index: usize) -> Option<Value> {
         let defaults = &self.closures[function.index()].defaults;
         defaults.iter().find(|(at, _)| *at as usize == index).map(|(_, value)| value.clone())
@@ -131,6 +135,10 @@ impl Engine<'_> {
 
     fn hostile_param(&mut self, param: &Param, default: Option<&Value>, origin: Origin) -> Value {
         let annotated = param.annotation.as_ref();
+        let injected = |path: &str| path.ends_with(".Depends") || path.ends_with(".Security");
+        if matches!(default, Some(Value { object: Object::Instance(path), .. }) if injected(path)) {
+            return Value::unknown();
+        }
         if annotated.is_some_and(is_harmless) {
             return typed_param(param);
         }
@@ -141,6 +149,9 @@ impl Engine<'_> {
         let name = self.name(param.name);
         let taint = self.source(param.range, origin, &format!("the parameter `{name}`"));
         let object = match annotated.map(|annotation| &*annotation.name) {
+            _ if origin == Origin::Request && self.is_request(param) => {
+                Object::Instance("web.request".into())
+            }
             Some("str" | "bytes") if param.kind == ParamKind::Ordinary => Object::Text,
             _ => Object::Unknown,
         };
@@ -175,6 +186,24 @@ pub(super) fn called_by_others(module: &Module) -> FxHashSet<FunctionId> {
     };
     let called = module.functions.iter().enumerate().filter(|(index, function)| is_called(*index, function));
     called.map(|(index, _)| FunctionId(index as u32)).collect()
+}
+
+/// Whether every function's name begins with an underscore.
+pub(super) fn all_private(module: &Module) -> bool {
+    let functions = module.functions.iter().filter(|function| function.kind == FunctionKind::Function);
+    functions.map(|function| module.symbols.text(function.name)).all(|name| name.starts_with('_'))
+}
+
+/// Whether the program's framework, if it imports one, makes a page of a text that a view returns.
+pub(super) fn returns_pages(module: &Module) -> bool {
+    let imports = || {
+        module.functions.iter().flat_map(|function| &function.insts).filter_map(|inst| match inst.op {
+            Op::Import(path) => module.symbols.text(path).split('.').next(),
+            _ => None,
+        })
+    };
+    let pages = imports().any(|name| PAGE_FRAMEWORKS.contains(&name));
+    pages || !imports().any(|name| WEB_FRAMEWORKS.contains(&name))
 }
 
 fn typed_param(param: &Param) -> Value {

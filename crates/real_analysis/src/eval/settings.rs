@@ -1,5 +1,6 @@
 //! Calls and assignments that switch protection off, judged by the table of settings.
 
+use std::rc::Rc;
 use std::sync::LazyLock;
 
 use rustc_hash::FxHashMap;
@@ -10,8 +11,13 @@ use super::strings::{Arguments, positional};
 use crate::ir::{ArgKind, Op, ValueId};
 use crate::library::Slot;
 use crate::library::settings::{Posture, SETTINGS, Setting, When};
+use crate::names::{is_secret, snake_case};
 use crate::rules::Weakness;
+use crate::text::Segment;
 use crate::value::{Object, Value};
+
+/// Hosts that are on the same machine.
+const LOCAL: &[&str] = &["localhost", "127.", "0.0.0.0", "[::1]"];
 
 static INDEX: LazyLock<FxHashMap<&'static str, Vec<&'static Setting>>> = LazyLock::new(|| {
     let mut index: FxHashMap<&'static str, Vec<&'static Setting>> = FxHashMap::default();
@@ -32,6 +38,27 @@ impl Engine<'_> {
         }
     }
 
+    /// `requests.post("http://…", auth=…)`: a secret on a connection that is not encrypted.
+    pub(super) fn check_plain_text(&mut self, path: &str, args: &Arguments) {
+        if !(path.starts_with("requests.") || path.starts_with("httpx.")) {
+            return;
+        }
+        let plain =
+            |value: &Value| match value.text.alternatives().first().and_then(|segments| segments.first()) {
+                Some(Segment::Text(text)) => text
+                    .strip_prefix("http://")
+                    .is_some_and(|host| !LOCAL.iter().any(|local| host.starts_with(local))),
+                _ => false,
+            };
+        let url = args.iter().take(2).any(|(kind, value)| *kind == ArgKind::Positional && plain(value));
+        let keys = |name: &str| self.keyword(args, name).and_then(|value| self.constant_members(value));
+        let named = ["data", "json", "headers", "params"].into_iter().filter_map(keys).flatten();
+        let secret = |name: &Rc<str>| &**name == "Authorization" || is_secret(&snake_case(name));
+        if url && (self.keyword(args, "auth").is_some() || named.into_iter().any(|name| secret(&name))) {
+            self.report_posture(Posture::PlainText);
+        }
+    }
+
     /// `context.check_hostname = False`
     pub(super) fn check_assignment(&mut self, name: &str, value: &Value) {
         if let Some(settings) = INDEX.get(format!("={name}").as_str()) {
@@ -46,7 +73,7 @@ impl Engine<'_> {
 
     fn report_posture(&mut self, posture: Posture) {
         let confidence = match posture {
-            Posture::PlainCookie | Posture::FewRounds | Posture::NoEscaping => 0.6,
+            Posture::PlainText | Posture::PlainCookie | Posture::FewRounds | Posture::NoEscaping => 0.6,
             Posture::UncheckedArchive | Posture::DebugMode => 0.7,
             _ => 0.85,
         };
@@ -61,7 +88,7 @@ impl Engine<'_> {
     }
 
     fn matters(&self, setting: &Setting, args: &Arguments) -> bool {
-        let value = self.setting_value(setting.slot, args);
+        let value = self.setting_value(&setting.slot, args);
         let spread = args.iter().any(|(kind, _)| matches!(kind, ArgKind::Star | ArgKind::DoubleStar));
         let truth = value.as_ref().and_then(Value::truth);
         match setting.when {
@@ -91,8 +118,8 @@ impl Engine<'_> {
         }
     }
 
-    fn setting_value(&self, slot: Slot, args: &Arguments) -> Option<Value> {
-        positional(args, slot.position).or_else(|| self.keyword(args, slot.keyword)).cloned()
+    fn setting_value(&self, slot: &Slot, args: &Arguments) -> Option<Value> {
+        positional(args, slot.position).or_else(|| self.keyword(args, &slot.keyword)).cloned()
     }
 
     fn is_one_of(&self, value: &Value, names: &[&str]) -> bool {

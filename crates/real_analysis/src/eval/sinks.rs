@@ -7,7 +7,7 @@ use crate::grammar::{code, path};
 use crate::ir::{FunctionId, Terminator, ValueId};
 use crate::library::{self, Api, Concept, Origin};
 use crate::rules::{self, Situation, Weakness};
-use crate::text::{Taint, Text};
+use crate::text::{Segment, Taint, Text};
 use crate::value::{Object, Value};
 
 impl Engine<'_> {
@@ -15,7 +15,7 @@ impl Engine<'_> {
     pub(super) fn check_sink(
         &mut self,
         concept: Concept,
-        api: &'static Api,
+        api: &Api,
         value: &Value,
         origin: ValueId,
         situation: &Situation,
@@ -23,10 +23,17 @@ impl Engine<'_> {
         match concept {
             Concept::HashName => return self.check_hash_name(value, origin, situation),
             Concept::Code => self.check_opaque(value),
+            Concept::Document => {
+                if let Object::Container(heap) = value.object {
+                    let of_texts = self.any_element(heap).object == Object::Text;
+                    let situation = Situation { of_texts, ..situation.clone() };
+                    return self.judge(concept, &api.path, &value.text, origin, &situation);
+                }
+            }
             Concept::Row => {
                 if let Object::Container(heap) = value.object {
                     let cell = self.any_element(heap);
-                    return self.judge(concept, api.path, &cell.text, origin, situation);
+                    return self.judge(concept, &api.path, &cell.text, origin, situation);
                 }
             }
             Concept::DynamicName if value.text.as_constants().is_none() && value.taint() == 0 => {
@@ -50,10 +57,17 @@ impl Engine<'_> {
         if api.path.starts_with("pathlib.") && value.text.taint() == 0 {
             return;
         }
-        self.judge(concept, api.path, &value.text, origin, situation);
+        self.judge(concept, &api.path, &value.text, origin, situation);
     }
 
-    fn judge(&mut self, concept: Concept, api: &str, text: &Text, origin: ValueId, situation: &Situation) {
+    pub(super) fn judge(
+        &mut self,
+        concept: Concept,
+        api: &str,
+        text: &Text,
+        origin: ValueId,
+        situation: &Situation,
+    ) {
         if rules::judge(concept, api, text, situation).is_none() {
             return;
         }
@@ -80,7 +94,8 @@ impl Engine<'_> {
         if names_program && self.confidence_of(verdict.taint) <= rules::origin_weight(Origin::Parameter) {
             return;
         }
-        self.report_flow(weakness, verdict.taint, verdict.confidence, origin);
+        let sure = if situation.guessed { 0.6 } else { 1.0 };
+        self.report_flow(weakness, verdict.taint, verdict.confidence * sure, origin);
     }
 
     fn report_flow(&mut self, weakness: Weakness, taint: Taint, confidence: f32, origin: ValueId) {
@@ -93,6 +108,40 @@ impl Engine<'_> {
 
     pub(super) fn check_statement(&mut self, value: &Value, origin: ValueId) {
         self.judge(Concept::Sql, "", &value.text, origin, &Situation::default());
+    }
+
+    /// What is stored under a key: in a session, whose content is trusted, or in the headers of a response.
+    pub(super) fn check_stored(&mut self, object: &Value, index: &Value, value: &Value, origin: ValueId) {
+        let name = match &object.object {
+            Object::Method(_, name) => self.name(*name),
+            Object::Path(path) | Object::Instance(path) => path.rsplit('.').next().unwrap_or_default(),
+            _ => return,
+        };
+        match name {
+            "session" => {
+                for (stored, origin) in [(index, self.frame().inst), (value, origin)] {
+                    let hole = stored.text.summary();
+                    let from_request =
+                        self.confidence_of(hole.taint) >= rules::origin_weight(Origin::Request);
+                    if hole.taint != 0 && from_request && !hole.mask.within(crate::text::Mask::NUMBER) {
+                        self.report_flow(Weakness::TrustBoundary, hole.taint, 0.45, origin);
+                        return;
+                    }
+                }
+            }
+            "headers" | "HttpResponse" => {
+                let is_location =
+                    index.text.as_constant().is_some_and(|name| name.eq_ignore_ascii_case("location"));
+                let concept = if is_location { Concept::Redirect } else { Concept::Header };
+                self.judge(concept, "", &value.text, origin, &Situation::default());
+            }
+            "config" => {
+                if let Some(key) = index.text.as_constant() {
+                    self.check_assignment(key, value);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Reports what happens to tainted data in the current instruction.
@@ -152,6 +201,10 @@ impl Engine<'_> {
         origin: ValueId,
         situation: &Situation,
     ) {
+        if let Some(text) = self.shell_among(heap) {
+            let situation = Situation { shell: true, ..situation.clone() };
+            return self.judge(Concept::Shell, "", &text, origin, &situation);
+        }
         let program = self.load_key(heap, Some(&Key::Index(0)));
         let name = program.text.as_constant().map(str::to_owned);
         if situation.shell {
@@ -184,6 +237,19 @@ impl Engine<'_> {
         {
             self.report_flow(weakness, verdict.taint, verdict.confidence, origin);
         }
+    }
+
+    /// A list whose order is not known, with a shell and `-c` among its elements: any of them may be the command line.
+    fn shell_among(&self, heap: crate::value::HeapId) -> Option<Text> {
+        let object = &self.heap[heap.0 as usize];
+        let text = self.any_element(heap).text;
+        let is_one = |words: &[&str]| {
+            text.alternatives().iter().any(|alternative| match &alternative[..] {
+                [Segment::Text(word)] => words.contains(&&**word),
+                _ => false,
+            })
+        };
+        (object.next.is_none() && is_one(library::SHELLS) && is_one(&["-c", "/c"])).then_some(text)
     }
 
     /// Code that cannot be read is a finding of its own: what it does is hidden from every judge.
@@ -272,12 +338,28 @@ impl Engine<'_> {
         }
     }
 
-    /// Whether the function answers requests: a framework's decorator says so.
+    /// Whether the function answers requests: it was handed to a framework, or its class is a view.
     pub(super) fn is_route(&self, function: FunctionId) -> bool {
-        self.closures[function.index()].decorators.iter().any(|decorator| match &decorator.object {
-            Object::Instance(path) => {
-                library::ROUTE_DECORATORS.contains(&path.rsplit('.').next().unwrap_or_default())
-            }
+        self.registered.contains(&function) || self.is_view_method(function)
+    }
+
+    /// `get`, `post` and the like in a class whose base is a framework's view; `on_get` needs no base.
+    fn is_view_method(&self, function: FunctionId) -> bool {
+        let body = &self.module.functions[function.index()];
+        let Some(class) = body.class else { return false };
+        let name = self.name(body.name);
+        if name.strip_prefix("on_").is_some_and(|verb| library::VIEW_METHODS.contains(&verb)) {
+            return body.params.len() > 2;
+        }
+        if !library::VIEW_METHODS.contains(&name.strip_prefix("do_").unwrap_or(name)) {
+            return false;
+        }
+        self.bases[class.index()].iter().any(|base| match &base.object {
+            Object::Path(path) => library::VIEW_CLASSES.iter().any(|suffix| path.ends_with(suffix)),
+            Object::Class(base) => self.bases[base.index()].iter().any(|base| {
+                base.path_name()
+                    .is_some_and(|path| library::VIEW_CLASSES.iter().any(|suffix| path.ends_with(suffix)))
+            }),
             _ => false,
         })
     }

@@ -2,7 +2,7 @@
 //! when it can contain the quote; a bare one when it can be more than a word.
 
 use super::{Verdict, scan};
-use crate::text::{Mask, Text};
+use crate::text::{Mask, Segment, Text};
 
 /// Whether hostile content can leave its place in an `XPath` expression.
 pub(crate) fn judge_xpath(text: &Text) -> Option<Verdict> {
@@ -27,4 +27,16 @@ fn advance(quote: &mut Option<char>, text: &str) {
 pub(crate) fn judge_ldap(text: &Text) -> Option<Verdict> {
     let special = Mask::ascii(b"*()");
     scan(text, &(), &mut |(), _| (), &mut |(), hole| hole.mask.intersects(special).then_some(0.9))
+}
+
+/// Whether the constant parts begin like a filter: `(uid=`, `(&(objectclass=`.
+pub(crate) fn looks_like_filter(text: &Text) -> bool {
+    text.alternatives().iter().any(|alternative| match alternative.first() {
+        Some(Segment::Text(start)) => {
+            let name = start.trim_start_matches(['(', '&', '|', '!']);
+            let length = name.find(|next: char| !next.is_ascii_alphanumeric()).unwrap_or(name.len());
+            start.starts_with('(') && length > 0 && name[length..].starts_with(['=', '~', '>', '<'])
+        }
+        _ => false,
+    })
 }

@@ -36,6 +36,8 @@ pub(crate) enum Posture {
     NoEscaping,
     /// The initialization vector is the same each time.
     ConstantVector,
+    /// Secrets are sent over a connection that is not encrypted.
+    PlainText,
 }
 
 /// When a setting matters.
@@ -61,7 +63,7 @@ pub(crate) enum When {
 }
 
 /// A dangerous setting of an API. A path that begins with `=` is an assignment to an attribute of that name.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Setting {
     pub(crate) path: &'static str,
     pub(crate) slot: Slot,
@@ -82,7 +84,8 @@ const OTHERS_WRITE: When = When::Bits(0o022);
 
 use Posture::{
     ConstantVector, DebugMode, ExternalEntities, FewRounds, ForeignRequests, GuessableFile, NoEscaping,
-    OldProtocol, OpenPermissions, PlainCookie, UncheckedArchive, UnverifiedPeer, UnverifiedToken, WeakKey,
+    OldProtocol, OpenPermissions, PlainCookie, PlainText, UncheckedArchive, UnverifiedPeer, UnverifiedToken,
+    WeakKey,
 };
 
 /// All settings.
@@ -102,6 +105,27 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("httpx.request", VERIFY, When::False, UnverifiedPeer),
     setting("httpx.Client", VERIFY, When::False, UnverifiedPeer),
     setting("httpx.AsyncClient", VERIFY, When::False, UnverifiedPeer),
+    setting("requests.Session.put", VERIFY, When::False, UnverifiedPeer),
+    setting("requests.Session.patch", VERIFY, When::False, UnverifiedPeer),
+    setting("requests.Session.delete", VERIFY, When::False, UnverifiedPeer),
+    setting("requests.Session.head", VERIFY, When::False, UnverifiedPeer),
+    setting("requests.Session.request", VERIFY, When::False, UnverifiedPeer),
+    setting("=verify", FIRST, When::False, UnverifiedPeer),
+    setting("httpx.put", VERIFY, When::False, UnverifiedPeer),
+    setting("httpx.patch", VERIFY, When::False, UnverifiedPeer),
+    setting("httpx.delete", VERIFY, When::False, UnverifiedPeer),
+    setting("httpx.head", VERIFY, When::False, UnverifiedPeer),
+    setting("httpx.stream", VERIFY, When::False, UnverifiedPeer),
+    setting("aiohttp.ClientSession.get", slot(usize::MAX - 1, "ssl"), When::False, UnverifiedPeer),
+    setting("aiohttp.ClientSession.post", slot(usize::MAX - 1, "ssl"), When::False, UnverifiedPeer),
+    setting("aiohttp.ClientSession.get", slot(usize::MAX - 1, "verify_ssl"), When::False, UnverifiedPeer),
+    setting("aiohttp.ClientSession.post", slot(usize::MAX - 1, "verify_ssl"), When::False, UnverifiedPeer),
+    setting(
+        "urllib3.HTTPSConnectionPool",
+        slot(usize::MAX - 1, "cert_reqs"),
+        When::Is(&["CERT_NONE"]),
+        UnverifiedPeer,
+    ),
     setting("aiohttp.TCPConnector", slot(usize::MAX - 1, "ssl"), When::False, UnverifiedPeer),
     setting("aiohttp.TCPConnector", slot(usize::MAX - 1, "verify_ssl"), When::False, UnverifiedPeer),
     setting(
@@ -181,6 +205,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("os.makedirs", slot(1, "mode"), When::Bits(0o002), OpenPermissions),
     setting("os.umask", FIRST, When::Below(1), OpenPermissions),
     setting(".set_cookie", slot(usize::MAX - 1, "secure"), When::NotTrue, PlainCookie),
+    setting("=SESSION_COOKIE_SECURE", FIRST, When::False, PlainCookie),
+    setting("=CSRF_COOKIE_SECURE", FIRST, When::False, PlainCookie),
+    setting("=SESSION_COOKIE_HTTPONLY", FIRST, When::False, PlainCookie),
+    setting("=WTF_CSRF_ENABLED", FIRST, When::False, ForeignRequests),
+    setting("=WTF_CSRF_CHECK_DEFAULT", FIRST, When::False, ForeignRequests),
+    setting("=debug", FIRST, When::True, DebugMode),
+    setting("ftplib.FTP", NO_SLOT, When::Called, PlainText),
+    setting("telnetlib.Telnet", NO_SLOT, When::Called, PlainText),
     setting("flask.Flask.run", slot(2, "debug"), When::True, DebugMode),
     setting("bottle.run", slot(usize::MAX - 1, "debug"), When::True, DebugMode),
     setting("lxml.etree.XMLParser", slot(usize::MAX - 1, "resolve_entities"), When::True, ExternalEntities),

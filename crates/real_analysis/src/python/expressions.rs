@@ -391,12 +391,10 @@ pub(super) fn binary_op(op: Operator) -> BinaryOp {
         Operator::BitOr => BinaryOp::Or,
         Operator::BitAnd => BinaryOp::And,
         Operator::Sub => BinaryOp::Subtract,
-        Operator::MatMult
-        | Operator::Pow
-        | Operator::LShift
-        | Operator::RShift
-        | Operator::BitXor
-        | Operator::FloorDiv => BinaryOp::Arithmetic,
+        Operator::FloorDiv => BinaryOp::FloorDivide,
+        Operator::MatMult | Operator::Pow | Operator::LShift | Operator::RShift | Operator::BitXor => {
+            BinaryOp::Arithmetic
+        }
     }
 }
 

@@ -179,7 +179,7 @@ impl<'a> Lowering<'a> {
         let bases = bases.iter().map(|base| self.expression(base)).collect();
         let name = self.symbol(&statement.name);
         let class = ClassId(self.module.classes.len() as u32);
-        self.module.classes.push(Class { name, body: FunctionId(0) });
+        self.module.classes.push(Class { name, body: FunctionId(0), fields: Vec::new() });
         let body = self.open(name, FunctionKind::ClassBody, Bindings::of(&statement.body));
         self.builder().function.class = Some(class);
         self.module.classes[class.index()].body = body;
@@ -188,7 +188,7 @@ impl<'a> Lowering<'a> {
         self.push(Op::ClassObject { class, bases }, range_of(statement))
     }
 
-    fn class_of_scope(&mut self) -> Option<ClassId> {
+    pub(super) fn class_of_scope(&mut self) -> Option<ClassId> {
         let function = &self.scope().builder.function;
         function.class.filter(|_| function.kind == FunctionKind::ClassBody)
     }

@@ -25,6 +25,10 @@ impl<'a> Lowering<'a> {
             Stmt::Expr(expression) => drop(self.expression(&expression.value)),
             Stmt::Assign(assign) => self.assign(assign),
             Stmt::AnnAssign(assign) => {
+                if let (Some(class), Expr::Name(name)) = (self.class_of_scope(), &*assign.target) {
+                    let field = self.symbol(&name.id);
+                    self.module.classes[class.index()].fields.push(field);
+                }
                 if let Some(value) = &assign.value {
                     let value = self.expression(value);
                     self.assign_to(&assign.target, value);

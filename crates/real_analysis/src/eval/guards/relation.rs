@@ -121,7 +121,7 @@ impl Engine<'_> {
         Some(object)
     }
 
-    pub(super) fn is_path(&self, callee: ValueId, paths: &[&str]) -> bool {
+    pub(in crate::eval) fn is_path(&self, callee: ValueId, paths: &[&str]) -> bool {
         self.known(callee).path_name().is_some_and(|path| paths.contains(&path))
     }
 

@@ -1,0 +1,199 @@
+//! Methods of lists, sets and dictionaries, and the functions that make them.
+//!
+//! Positions are followed through `append`, `insert`, `pop` and slices as long as the code is a straight line:
+//!
+//! ```python
+//! parts = ["safe"]
+//! parts.append(request.args["q"])
+//! parts.append("safe")
+//! parts.pop(0)
+//! first = parts[0]      # from the request; parts[1] is "safe"
+//! ```
+
+use super::Site;
+use crate::eval::Engine;
+use crate::eval::heap::{Key, key_of};
+use crate::eval::strings::{Arguments, positional};
+use crate::facts::Refinement;
+use crate::ir::{ArgKind, Op};
+use crate::text::Mask;
+use crate::value::{HeapId, Object, Value};
+
+impl Engine<'_> {
+    /// A method of a list, set or dictionary. `None`: they have no such method.
+    pub(super) fn container_method(
+        &mut self,
+        site: Site<'_>,
+        heap: HeapId,
+        name: &str,
+        args: &Arguments,
+    ) -> Option<Value> {
+        let is_dict = self.heap[heap.0 as usize].is_dict;
+        let value = match (name, args.len()) {
+            ("append" | "add" | "appendleft", 1) => {
+                self.append(heap, positional(args, 0)?);
+                Value::none()
+            }
+            ("insert", 2) => {
+                self.insert(heap, positional(args, 0)?, positional(args, 1)?);
+                Value::none()
+            }
+            ("extend" | "update" | "union", 1) => {
+                self.extend(heap, positional(args, 0)?);
+                if name == "union" { self.container(heap) } else { Value::none() }
+            }
+            ("set", 3) => {
+                self.store_key(heap, option_key(args), positional(args, 2)?);
+                Value::none()
+            }
+            ("get", 2..) if let Some(value) = self.option(heap, args) => value,
+            ("pop" | "__delitem__", 0 | 1) if !is_dict => self.pop(heap, positional(args, 0)),
+            ("get" | "pop" | "setdefault" | "__delitem__", 1 | 2) => self.look_up(heap, is_dict, args)?,
+            ("items", 0) => {
+                let (keys, values) = (self.iterated(heap), self.any_element(heap));
+                return Some(self.pairs(&keys, &values));
+            }
+            ("keys", 0) => {
+                let keys = self.iterated(heap);
+                self.list_of(&keys)
+            }
+            ("values", 0) => {
+                let values = self.any_element(heap);
+                self.list_of(&values)
+            }
+            ("copy", 0) => self.container(heap),
+            ("clear", 0) => {
+                self.clear(heap);
+                Value::none()
+            }
+            ("sort" | "reverse" | "remove" | "discard", _) => {
+                self.forget_positions(heap);
+                Value::none()
+            }
+            ("index" | "count", _) => Value::number(),
+            _ => return None,
+        };
+        if let Some(callee) = site.callee
+            && let Op::Attribute { object, .. } = self.op(callee)
+        {
+            self.refresh_container(*object, heap);
+        }
+        Some(value)
+    }
+
+    fn extend(&mut self, heap: HeapId, with: &Value) {
+        if self.heap[heap.0 as usize].is_dict {
+            self.merge_into(heap, with);
+        } else {
+            let element = self.element(with);
+            self.forget_positions(heap);
+            self.store_rest(heap, &element);
+        }
+    }
+
+    /// `d.get(key, default)`, `d.pop(key)`, `d.setdefault(key, value)`.
+    fn look_up(&mut self, heap: HeapId, is_dict: bool, args: &Arguments) -> Option<Value> {
+        let known = match key_of(positional(args, 0)?).filter(|_| is_dict) {
+            Some(key) if self.heap[heap.0 as usize].has(&key) => {
+                return Some(self.load_key(heap, Some(&key)));
+            }
+            Some(key) => self.load_key(heap, Some(&key)),
+            None => self.any_element(heap),
+        };
+        Some(match positional(args, 1) {
+            Some(default) => known.join(default),
+            None => known,
+        })
+    }
+
+    /// The option of a configuration that was set in this program: `config.get("section", "name")`.
+    fn option(&self, heap: HeapId, args: &Arguments) -> Option<Value> {
+        let key = option_key(args)?;
+        self.heap[heap.0 as usize].has(&key).then(|| self.load_key(heap, Some(&key)))
+    }
+
+    pub(in crate::eval) fn list_of(&mut self, element: &Value) -> Value {
+        let at = self.frame().inst;
+        let heap = self.allocate(at, false);
+        self.heap[heap.0 as usize].next = None;
+        self.store_rest(heap, element);
+        self.container(heap)
+    }
+
+    fn pairs(&mut self, keys: &Value, values: &Value) -> Value {
+        let at = self.frame().inst;
+        let pair = self.allocate_part(at, 1, false);
+        self.append(pair, keys);
+        self.append(pair, values);
+        let pair = self.container(pair);
+        self.list_of(&pair)
+    }
+
+    pub(super) fn make_dict(&mut self, args: &Arguments) -> Value {
+        let heap = self.allocate(self.frame().inst, true);
+        for (kind, value) in args {
+            match kind {
+                ArgKind::Keyword(name) => {
+                    let key = key_of(&Value::constant(self.module.symbols.shared(*name)));
+                    self.store_key(heap, key, value);
+                }
+                _ => self.merge_into(heap, value),
+            }
+        }
+        self.container(heap)
+    }
+
+    pub(super) fn zipped(&mut self, path: &str, args: &Arguments) -> Value {
+        let mut parts: Vec<Value> = Vec::new();
+        if path == "builtins.enumerate" {
+            parts.push(Value::number());
+        }
+        for (_, value) in args.iter().filter(|(kind, _)| *kind == ArgKind::Positional) {
+            let element = self.element(value);
+            parts.push(element);
+        }
+        let at = self.frame().inst;
+        let tuple = self.allocate_part(at, 1, false);
+        for part in &parts {
+            self.append(tuple, part);
+        }
+        let tuple = self.container(tuple);
+        self.list_of(&tuple)
+    }
+
+    pub(super) fn mapped(&mut self, args: &Arguments) -> Option<Value> {
+        let function = positional(args, 0)?.clone();
+        let iterable = positional(args, 1)?.clone();
+        let element = self.element(&iterable);
+        let result = self.call_value(&function, element);
+        Some(self.list_of(&result))
+    }
+
+    /// `filter(test, x)`: the elements that pass, which for `str.isdigit` have only digits.
+    pub(super) fn filtered(&mut self, args: &Arguments) -> Option<Value> {
+        let test = positional(args, 0)?.clone();
+        let iterable = positional(args, 1)?.clone();
+        let element = self.element(&iterable);
+        let mask = match test.path_name() {
+            Some("builtins.str.isdigit" | "builtins.str.isdecimal") => Mask::DIGITS,
+            Some("builtins.str.isalpha") => Mask::LETTERS.with_other(),
+            Some("builtins.str.isalnum") => Mask::ALNUM.with_other(),
+            _ => Mask::ANY,
+        };
+        let mut proof = Refinement::mask(mask);
+        if let Object::Function(target) = test.object {
+            let at = self.frame().inst;
+            self.call_function(at, target, None, &vec![(ArgKind::Positional, element.clone())]);
+            if let Some(summary) = self.frame_mut().summaries.remove(&at) {
+                proof = summary.truthy.first().cloned().unwrap_or(proof);
+            }
+        }
+        Some(self.list_of(&element.refined(&proof)))
+    }
+}
+
+/// `config.set("section", "name", value)`: both names together.
+fn option_key(args: &Arguments) -> Option<Key> {
+    let part = |index| positional(args, index).and_then(|value| value.text.as_constant());
+    Some(Key::Name(format!("{}\0{}", part(0)?, part(1)?).into()))
+}

@@ -1,0 +1,272 @@
+//! Calls of library functions: the tables say which arguments are dangerous and what comes back.
+
+use std::rc::Rc;
+
+use super::{Site, mixed};
+use crate::eval::Engine;
+use crate::eval::heap::key_of;
+use crate::eval::strings::{Arguments, join_paths, positional};
+use crate::ir::{ArgKind, Op, ValueId};
+use crate::library::{self, Api, Origin, Returns, Slot};
+use crate::rules::{self, Situation};
+use crate::text::{Checks, Hole, Mask, Text};
+use crate::value::{Object, Value};
+
+/// A parser that leaves entities alone.
+pub(super) const SAFE_PARSER: &str = "lxml.etree.XMLParser without entities";
+
+impl<'a> Engine<'a> {
+    pub(in crate::eval) fn call_library(
+        &mut self,
+        site: Site<'_>,
+        path: &Rc<str>,
+        receiver: Option<&Value>,
+        arguments: &Arguments,
+    ) -> Value {
+        self.check_weak_member(path, arguments);
+        self.check_settings(path, arguments);
+        self.check_plain_text(path, arguments);
+        let name = path.rsplit('.').next().unwrap_or_default();
+        if self.asks_for_number(name, arguments) {
+            return Value::number();
+        }
+        let called = self.call_back(arguments);
+        if let Some(value) = self.special(path, arguments) {
+            return value;
+        }
+        if let Some(method) = path.strip_prefix("builtins.str.")
+            && let Some((subject, rest)) = arguments.split_first()
+            && let Some(value) = self.string_method(method, &subject.1, &rest.to_vec())
+        {
+            return value;
+        }
+        let api = self.libraries.find(path).or_else(|| {
+            let (owner, method) = path.rsplit_once('.')?;
+            let owner_known = self.libraries.find(owner).is_some() || receiver.is_some();
+            if owner_known || owner.contains('.') { self.libraries.find_method(method) } else { None }
+        });
+        if let Some(api) = api {
+            return self.apply(site, api, receiver, arguments);
+        }
+        let nobody = Value::unknown();
+        let value = self.call_unknown(site, name, receiver.unwrap_or(&nobody), arguments);
+        match value.object {
+            Object::Unknown => {
+                let text = if value.taint() == 0 {
+                    called.map_or(value.text, |called| called.any_text().text)
+                } else {
+                    value.text
+                };
+                Value::new(Object::Instance(path.clone()), text)
+            }
+            _ => value,
+        }
+    }
+
+    /// Judges a call's arguments and gives its result.
+    pub(super) fn apply(
+        &mut self,
+        site: Site<'_>,
+        api: &'a Api,
+        receiver: Option<&Value>,
+        arguments: &Arguments,
+    ) -> Value {
+        for (concept, slot) in &api.sinks {
+            if let Some((value, index)) = self.argument(slot, receiver, arguments) {
+                let situation = self.situation(arguments);
+                let origin = match index {
+                    Some(index) => site.args.get(index).map(|arg| arg.value),
+                    None => self.receiver_of(site.id),
+                };
+                self.check_sink(*concept, api, &value, origin.unwrap_or(site.id), &situation);
+            }
+        }
+        self.result(api, receiver, arguments)
+    }
+
+    /// What the tables say that a call returns.
+    fn result(&mut self, api: &'a Api, receiver: Option<&Value>, arguments: &Arguments) -> Value {
+        let all = || mixed(&receiver.cloned().unwrap_or_else(Value::unknown), arguments);
+        let subject =
+            receiver.cloned().filter(|_| is_method(api)).or_else(|| positional(arguments, 0).cloned());
+        let subject = subject.unwrap_or_else(Value::unknown);
+        match &api.returns {
+            Returns::Clean => Value::unknown(),
+            Returns::Number => Value::number(),
+            Returns::Mixed => all(),
+            Returns::Same => subject,
+            Returns::Source(origin, what) => {
+                let range = self.current_range();
+                let taint = self.source(range, *origin, what);
+                let object = if is_text_source(&api.path) { Object::Text } else { Object::Unknown };
+                Value::new(object, Text::tainted(taint))
+            }
+            Returns::Object(path) if &**path == "builtins.open" && subject.taint() != 0 => {
+                let taint = self.source(self.current_range(), Origin::File, "a file of the caller's choice");
+                Value::new(Object::Instance("builtins.open".into()), Text::tainted(taint))
+            }
+            Returns::Object(path) => Value::new(Object::Instance((&**path).into()), Text::unknown()),
+            Returns::Made(path) => {
+                let text = if arguments.is_empty() { all().text } else { Text::hole(subject.text.summary()) };
+                let text = if text.taint() == 0 { all().text } else { text };
+                Value {
+                    elements: subject.elements.clone(),
+                    ..Value::new(Object::Instance((&**path).into()), text)
+                }
+            }
+            Returns::Masked(mask) => subject.masked(*mask),
+            Returns::HtmlEscaped => {
+                let no_quotes =
+                    self.keyword(arguments, "quote").is_some_and(|value| value.truth() == Some(false));
+                Value::string(html_escaped(&subject.text, !no_quotes))
+            }
+            Returns::ShellQuoted => {
+                let hole = subject.text.summary();
+                Value::string(Text::hole(Hole { checks: Checks::SHELL_QUOTED, ..hole }))
+            }
+            Returns::UrlQuoted => {
+                let slash = arguments.len() < 2 && api.path.ends_with("quote");
+                let kept = Mask::WORD.union(Mask::ascii(b".-~%+=&"));
+                subject.masked(if slash { kept.union(Mask::char('/')) } else { kept })
+            }
+            Returns::Basename => {
+                let hole = subject.text.summary();
+                Value::string(Text::hole(Hole { mask: hole.mask.minus(Mask::char('/')), ..hole }))
+            }
+            Returns::Resolved => path_value(api, resolved(&subject.text)),
+            Returns::JoinedPath => {
+                let receiver = receiver.filter(|_| is_method(api)).map(|receiver| receiver.text.clone());
+                let parts: Vec<Text> = receiver
+                    .into_iter()
+                    .chain(arguments.iter().map(|(_, value)| value.text.clone()))
+                    .collect();
+                path_value(api, join_paths(&parts))
+            }
+            Returns::JoinedUrl => {
+                let reference = positional(arguments, 1).unwrap_or(&subject);
+                let joined = subject.text.concat(&Text::constant("/")).concat(&reference.text);
+                Value::string(if reference.taint() == 0 { joined } else { joined.join(&reference.text) })
+            }
+        }
+    }
+
+    /// The object that a method call is made on.
+    fn receiver_of(&self, call: ValueId) -> Option<ValueId> {
+        let Op::Call { callee, .. } = self.op(call) else { return None };
+        match self.op(*callee) {
+            Op::Attribute { object, .. } => Some(*object),
+            _ => None,
+        }
+    }
+
+    /// The value in a slot, and the index of the argument.
+    fn argument(
+        &self,
+        slot: &Slot,
+        receiver: Option<&Value>,
+        args: &Arguments,
+    ) -> Option<(Value, Option<usize>)> {
+        if slot.position == library::RECEIVER {
+            return receiver.map(|receiver| (receiver.clone(), None));
+        }
+        let mut position = 0;
+        for (index, (kind, value)) in args.iter().enumerate() {
+            match kind {
+                ArgKind::Positional => {
+                    if position == slot.position {
+                        return Some((value.clone(), Some(index)));
+                    }
+                    position += 1;
+                }
+                ArgKind::Keyword(name) if !slot.keyword.is_empty() && self.name(*name) == slot.keyword => {
+                    return Some((value.clone(), Some(index)));
+                }
+                ArgKind::Star => return Some((self.first_of(value), Some(index))),
+                ArgKind::Keyword(_) | ArgKind::DoubleStar => {}
+            }
+        }
+        None
+    }
+
+    fn first_of(&self, value: &Value) -> Value {
+        match value.object {
+            Object::Container(heap) => self.any_element(heap),
+            _ => value.any_text(),
+        }
+    }
+
+    /// What else a call says: a shell is asked for, a loader is named.
+    pub(in crate::eval) fn situation(&self, args: &Arguments) -> Situation {
+        let mut situation = Situation::default();
+        let spread = args.iter().filter(|(kind, _)| *kind == ArgKind::DoubleStar).map(|(_, value)| value);
+        let named = |name: &str| {
+            self.keyword(args, name).cloned().or_else(|| {
+                spread.clone().find_map(|value| match value.object {
+                    Object::Container(heap) => {
+                        Some(self.load_key(heap, key_of(&Value::constant(name)).as_ref()))
+                    }
+                    _ => None,
+                })
+            })
+        };
+        if let Some(shell) = named("shell") {
+            situation.shell = shell.truth() != Some(false);
+        }
+        let loader = named("Loader").or_else(|| positional(args, 1).cloned());
+        situation.safe_loader = loader.is_some_and(|loader| {
+            let name = loader.path_name().and_then(|path| path.rsplit('.').next()).unwrap_or_default();
+            matches!(name, "SafeLoader" | "CSafeLoader" | "BaseLoader" | "CBaseLoader")
+        });
+        situation.not_for_security =
+            named("usedforsecurity").is_some_and(|value| value.truth() == Some(false));
+        situation.weights_only = named("weights_only").is_some_and(|value| value.truth() == Some(true));
+        let parser = named("parser").or_else(|| positional(args, 1).cloned());
+        situation.safe_parser = parser
+            .is_some_and(|parser| matches!(&parser.object, Object::Instance(path) if &**path == SAFE_PARSER));
+        situation.plain_response = named("mimetype")
+            .or_else(|| named("content_type"))
+            .is_some_and(|kind| kind.text.as_constant().is_some_and(|kind| !rules::is_html_type(kind)));
+        situation
+    }
+}
+
+/// `<`, `>` and `&` become entities, and the quotes with them.
+pub(super) fn html_escaped(text: &Text, quotes: bool) -> Text {
+    let removed = if quotes { Mask::ascii(b"<>\"'") } else { Mask::ascii(b"<>") };
+    text.map(&|hole| Hole { mask: hole.mask.minus(removed).union(Mask::ascii(b"&;#")), ..hole }, &|text| {
+        text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    })
+}
+
+/// An absolute path without `..`; one that was confined stays so.
+fn resolved(text: &Text) -> Text {
+    let taint = text.taint();
+    if taint == 0 {
+        return text.clone();
+    }
+    let confined = Checks(text.summary().checks.0 & Checks::CONFINED.0);
+    Text::hole(Hole { checks: Checks::RESOLVED.with(confined), ..Hole::tainted(taint) })
+}
+
+fn path_value(api: &Api, text: Text) -> Value {
+    let is_object = api.path.starts_with("pathlib.");
+    Value::new(if is_object { Object::Instance("pathlib.Path".into()) } else { Object::Text }, text)
+}
+
+fn is_method(api: &Api) -> bool {
+    api.path.starts_with('.')
+        || api.path.starts_with("pathlib.Path.")
+        || api.path.starts_with("urllib.parse.urlparse.")
+}
+
+fn is_text_source(path: &str) -> bool {
+    matches!(
+        path,
+        "builtins.input"
+            | "builtins.raw_input"
+            | "sys.stdin.readline"
+            | "sys.stdin.read"
+            | "os.getenv"
+            | "getpass.getpass"
+    )
+}

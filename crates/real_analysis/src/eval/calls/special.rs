@@ -1,0 +1,140 @@
+//! Functions whose result needs more than the tables can say.
+
+use std::rc::Rc;
+
+use super::{HASH_MEMBER, library::SAFE_PARSER};
+use crate::eval::heap::key_of;
+use crate::eval::strings::{Arguments, positional};
+use crate::eval::{Engine, ops};
+use crate::text::{Checks, Hole, Mask, Text};
+use crate::value::{Object, Value};
+
+impl Engine<'_> {
+    /// The result of such a function. `None`: the tables say it.
+    pub(super) fn special(&mut self, path: &str, args: &Arguments) -> Option<Value> {
+        let first = || positional(args, 0).cloned();
+        Some(match path {
+            "builtins.str" | "builtins.bytes" | "builtins.bytearray" => {
+                let value = first().unwrap_or_else(|| Value::constant(""));
+                Value::string(value.text)
+            }
+            "builtins.repr" => Value::string(ops::formatted(&first()?, true, "")),
+            "builtins.format" => Value::string(first()?.text),
+            "builtins.bool" => Value::bool(first().and_then(|value| value.truth())),
+            "builtins.list" | "builtins.tuple" | "builtins.set" | "builtins.frozenset"
+            | "builtins.sorted" | "collections.deque" => {
+                if let Some(value) = first() {
+                    value
+                } else {
+                    let heap = self.allocate(self.frame().inst, false);
+                    self.container(heap)
+                }
+            }
+            "builtins.dict" | "collections.OrderedDict" | "collections.defaultdict" => self.make_dict(args),
+            "builtins.enumerate" | "builtins.zip" => self.zipped(path, args),
+            "builtins.map" => self.mapped(args)?,
+            "builtins.filter" => self.filtered(args)?,
+            "builtins.next" | "builtins.min" | "builtins.max" | "builtins.sum" => {
+                let value = first()?;
+                if matches!(value.object, Object::Container(_)) {
+                    self.element(&value)
+                } else {
+                    value.any_text_keeping_mask()
+                }
+            }
+            "builtins.chr" => Value::string(Text::unknown()),
+            "builtins.str.maketrans" => {
+                let removed = positional(args, 2).cloned().unwrap_or_else(|| Value::constant(""));
+                Value::new(Object::Instance("str.maketrans".into()), removed.text)
+            }
+            "builtins.getattr" => self.dynamic_attribute(args)?,
+            "builtins.__import__" | "importlib.import_module" => {
+                Value::path(first()?.text.as_constant()?.to_owned())
+            }
+            "builtins.locals" | "builtins.vars" if args.is_empty() => self.variables(),
+            "builtins.globals" => Value::path("builtins"),
+            "builtins.vars" => first()?,
+            "builtins.len" => self.length_of(&first()?),
+            "builtins.super" => {
+                let class = self.function().class?;
+                let base = self.bases[class.index()].iter().find_map(|base| match base.object {
+                    Object::Class(base) => Some(base),
+                    _ => None,
+                });
+                base.map_or_else(Value::unknown, |base| Value::new(Object::Local(base), Text::unknown()))
+            }
+            "functools.partial" | "functools.partialmethod" => {
+                let (_, function) = args.first()?;
+                Value::new(Object::Partial(Rc::new(function.clone()), args[1..].into()), Text::unknown())
+            }
+            "configparser.ConfigParser"
+            | "configparser.RawConfigParser"
+            | "configparser.SafeConfigParser" => {
+                let heap = self.allocate(self.frame().inst, true);
+                self.container(heap)
+            }
+            "json.dumps" if self.keyword(args, "cls").is_none() => {
+                let value = super::mixed(&Value::unknown(), args);
+                let constant = first()?.text.as_constants().is_some();
+                let object = if constant { Object::Text } else { Object::Instance("json.dumps".into()) };
+                Value::new(object, value.text)
+            }
+            "lxml.etree.XMLParser" | "lxml.etree.XMLPullParser"
+                if self
+                    .keyword(args, "resolve_entities")
+                    .is_some_and(|value| value.truth() == Some(false)) =>
+            {
+                Value::new(Object::Instance(SAFE_PARSER.into()), Text::unknown())
+            }
+            "re.compile" => self.compile_pattern(args)?,
+            "re.escape" => {
+                let hole = first()?.text.summary();
+                let checks = hole.checks.with(Checks::REGEX_ESCAPED);
+                Value::string(Text::hole(Hole { checks, mask: hole.mask.union(Mask::char('\\')), ..hole }))
+            }
+            _ => self.match_pattern(path.strip_prefix("re.")?, args)?,
+        })
+    }
+
+    /// `locals()`: the variables of the function, as far as they have values.
+    fn variables(&mut self) -> Value {
+        let heap = self.allocate(self.frame().inst, true);
+        for (name, id) in &self.function().writes {
+            if let Some(value) = self.frame().values[id.index()].clone() {
+                let key = key_of(&Value::constant(self.module.symbols.shared(*name)));
+                self.store_key(heap, key, &value);
+            }
+        }
+        self.container(heap)
+    }
+
+    fn length_of(&self, value: &Value) -> Value {
+        let length = match (&value.object, value.text.as_constant()) {
+            (Object::Container(heap), _) => self.length(*heap),
+            (Object::Text, Some(text)) => Some(text.chars().count() as i64),
+            _ => None,
+        };
+        length.map_or_else(Value::number, Value::int)
+    }
+
+    /// `getattr(object, name)`.
+    fn dynamic_attribute(&mut self, args: &Arguments) -> Option<Value> {
+        let object = positional(args, 0)?.clone();
+        let name = positional(args, 1)?.clone();
+        if let Some(constant) = name.text.as_constant() {
+            let known = self.module.symbols.lookup(constant);
+            if let Object::Path(path) = &object.object {
+                return Some(self.library_member(&format!("{path}.{constant}").into()));
+            }
+            return Some(match known {
+                Some(symbol) => self.attribute(&object, symbol),
+                None => object.any_text(),
+            });
+        }
+        if object.path_name() == Some("hashlib") {
+            return Some(Value::new(Object::Instance(HASH_MEMBER.into()), name.text));
+        }
+        self.check_dynamic_attribute(&object, &name);
+        Some(Value::new(Object::Unknown, object.any_text().text))
+    }
+}

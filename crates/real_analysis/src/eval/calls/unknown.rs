@@ -1,0 +1,107 @@
+//! Calls of functions that nobody knows: another file's, or a library's without an entry.
+//!
+//! Their result may be anything made of the arguments. Three things are taken for granted all the same, since the alternative is to
+//! see nothing in a function that was cut out of a program:
+//!
+//! * A text that is an SQL statement or a filter of a directory, given to anything, is run. So is a command line, given to something
+//!   that is called `run` or the like; and a path that was joined, given to anything, is opened. These findings are less sure than others.
+//! * A function that is called `escape_html`, `sanitize` or `safe_join` does what its name says. A function of this program is never
+//!   trusted for its name: it is looked into.
+
+use super::library::html_escaped;
+use super::{Site, mixed};
+use crate::eval::Engine;
+use crate::eval::strings::{Arguments, positional};
+use crate::ir::Op;
+use crate::library::Concept;
+use crate::missing::has_word;
+use crate::names::snake_case;
+use crate::rules::{self, Situation};
+use crate::text::{Checks, Hole, Text};
+use crate::value::{Object, Value};
+
+/// Names of functions that start what they are given.
+const RUNNERS: &[&str] = &[
+    "run", "execute", "exec", "call", "system", "shell", "cmd", "command", "popen", "spawn", "sudo",
+    "output", "ssh",
+];
+const ESCAPERS: &[&str] = &["escape", "escaped", "sanitize", "sanitise", "sanitized", "antixss", "bleach"];
+const CHECKERS: &[&str] =
+    &["safe", "secure", "sanitize", "sanitise", "check", "checked", "valid", "validate", "validated"];
+const PATHS: &[&str] = &["path", "file", "filename", "join", "folder", "dir", "directory"];
+
+impl Engine<'_> {
+    /// The result of a call of something unknown.
+    pub(super) fn call_unknown(
+        &mut self,
+        site: Site<'_>,
+        name: &str,
+        receiver: &Value,
+        arguments: &Arguments,
+    ) -> Value {
+        let name = snake_case(name);
+        if let Some(value) = checked_by_name(&name, arguments) {
+            return value;
+        }
+        for (arg, (_, value)) in site.args.iter().zip(arguments) {
+            if value.taint() == 0 {
+                continue;
+            }
+            let situation = Situation { guessed: true, ..Situation::default() };
+            if rules::is_statement(&value.text) {
+                self.check_statement(value, arg.value);
+            } else if self.is_joined_path(arg.value) {
+                self.judge(Concept::Path, "", &value.text, arg.value, &situation);
+            } else if rules::is_filter(&value.text) {
+                self.judge(Concept::Ldap, "", &value.text, arg.value, &situation);
+            } else if has_word(&name, RUNNERS) && rules::is_command_line(&value.text) {
+                self.judge(Concept::Shell, "", &value.text, arg.value, &situation);
+            }
+        }
+        self.check_page_values(&name, arguments);
+        mixed(receiver, arguments)
+    }
+
+    fn is_joined_path(&self, value: crate::ir::ValueId) -> bool {
+        match self.op(value) {
+            Op::Call { callee, .. } => self.is_path(*callee, &["os.path.join"]),
+            _ => false,
+        }
+    }
+
+    /// `render(request, "page.html", {"rows": json.dumps(rows)})`: JSON that stands in a script can end the script.
+    pub(super) fn check_page_values(&mut self, name: &str, arguments: &Arguments) {
+        if !has_word(name, &["render"]) {
+            return;
+        }
+        let is_json =
+            |value: &Value| matches!(&value.object, Object::Instance(path) if &**path == "json.dumps");
+        let found = arguments.iter().any(|(_, value)| match value.object {
+            Object::Container(heap) => {
+                self.heap[heap.0 as usize].fields.iter().any(|(_, value)| is_json(value))
+            }
+            _ => is_json(value),
+        });
+        if found {
+            let message = "JSON in a page can end the script that it stands in".to_owned();
+            self.report(rules::Weakness::CrossSiteScripting, self.current_range(), message, 0.4, Vec::new());
+        }
+    }
+}
+
+/// What a function that nobody knows returns, by its name.
+fn checked_by_name(name: &str, arguments: &Arguments) -> Option<Value> {
+    let subject = positional(arguments, 0)?;
+    if has_word(name, CHECKERS) && has_word(name, PATHS) {
+        let taint = mixed(subject, arguments).taint();
+        return Some(Value::string(Text::hole(Hole { checks: Checks::CONFINED, ..Hole::tainted(taint) })));
+    }
+    if has_word(name, ESCAPERS) {
+        return Some(Value::string(html_escaped(&subject.text, true)));
+    }
+    let quotes = has_word(name, &["quote", "quoted", "shellquote", "shellescape"]);
+    quotes.then(|| {
+        let hole = subject.text.summary();
+        Value::string(Text::hole(Hole { checks: Checks::SHELL_QUOTED, ..hole }))
+    })
+}
