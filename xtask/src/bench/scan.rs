@@ -147,7 +147,7 @@ impl Corpus {
                     folders.push(path);
                 } else if path.extension().is_some_and(|extension| extension == "py" || extension == "pyi") {
                     corpus.files += 1;
-                    corpus.lines += std::fs::read(&path)?.iter().filter(|byte| **byte == b'\n').count();
+                    corpus.lines += String::from_utf8_lossy(&std::fs::read(&path)?).lines().count();
                 }
             }
         }

@@ -32,6 +32,7 @@ pub(crate) fn judge(config: &RewardConfig, task: &Task, program: &str) -> Result
         prelude,
         entry_point: task.entry_point.clone(),
         returns: returned(task),
+        ..Options::default()
     };
     let analysis = catch_unwind(AssertUnwindSafe(|| analyze(program, &options)))
         .map_err(|_| "the analyzer panicked".to_owned())?;
