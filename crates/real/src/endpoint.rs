@@ -10,10 +10,7 @@
 //!  {"task_id": "starter-7", "sample": 0, "completion": "…"}                             as the answers came
 //! ```
 
-use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -26,6 +23,7 @@ use serde_json::{Value, json};
 use ureq::http::StatusCode;
 
 use crate::generate::SamplingArgs;
+use crate::kept::Kept;
 use crate::policy::code_end;
 use crate::progress::Progress;
 use crate::records::Completion;
@@ -104,8 +102,6 @@ pub(crate) fn answer(
 ) -> Result<Vec<Completion>> {
     sampling.check()?;
     let client = Endpoint::new(url, endpoint, sampling.concurrency)?;
-    let answered =
-        |kept: &Kept| format!("{} answers are kept in {}", kept.completions.len(), kept.path.display());
     let model = client.model(endpoint.model_name.as_deref()).map_err(|reason| anyhow!(reason))?;
     let mut kept = Kept::open(kept, &settings(&client.base, &model, sampling))?;
     let asked: Vec<(&Task, u64)> = tasks
@@ -114,24 +110,17 @@ pub(crate) fn answer(
         .collect();
     let open: Vec<usize> = (0..asked.len()).filter(|index| kept.get(asked[*index]).is_none()).collect();
     if open.len() < asked.len() {
-        eprintln!("{}: going on from there", answered(&kept));
+        eprintln!("{}: going on from there", kept.described());
     }
     let mut progress = Progress::new("generate", asked.len());
     let outcome = client.ask_all(&model, &asked, &open, sampling, |completion| {
         kept.push(completion)?;
-        progress.set(kept.completions.len(), "");
+        progress.set(kept.len(), "");
         Ok(())
     });
     progress.finish();
-    outcome.with_context(|| format!("{}, and the same command goes on from there", answered(&kept)))?;
-    Ok(asked
-        .iter()
-        .map(|(task, sample)| Completion {
-            task_id: task.id.clone(),
-            sample: *sample,
-            completion: kept.get((task, *sample)).expect("every answer has come").to_owned(),
-        })
-        .collect())
+    outcome.with_context(|| format!("{}, and the same command goes on from there", kept.described()))?;
+    Ok(kept.all(&asked))
 }
 
 /// What the answers depend on.
@@ -144,6 +133,7 @@ fn settings(base: &str, model: &str, sampling: &SamplingArgs) -> Value {
         "max_new_tokens": sampling.max_new_tokens,
         "stop_at_code_end": sampling.stop_at_code_end,
         "seed": sampling.seed,
+        "system": sampling.system,
     })
 }
 
@@ -341,68 +331,6 @@ fn until_code_end(text: &str) -> &str {
 /// The start of what a server said.
 fn start(text: &str) -> String {
     text.trim().chars().take(300).collect()
-}
-
-/// The answers that have come.
-struct Kept {
-    path: PathBuf,
-    file: File,
-    completions: HashMap<(String, u64), String>,
-}
-
-impl Kept {
-    /// Takes over what an earlier evaluation with the same settings has left. A line that was cut off when it was killed goes.
-    fn open(path: &Path, settings: &Value) -> Result<Self> {
-        let context = || format!("cannot use {}", path.display());
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error).with_context(context),
-        };
-        let mut completions = HashMap::new();
-        let mut whole = 0;
-        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-            if whole == 0 {
-                Self::same_settings(path, line, settings)?;
-            } else if let Ok(Completion { task_id, sample, completion }) = serde_json::from_str(line) {
-                completions.insert((task_id, sample), completion);
-            } else {
-                break;
-            }
-            whole += line.len();
-        }
-        let mut file = OpenOptions::new().create(true).append(true).open(path).with_context(context)?;
-        file.set_len(whole as u64).with_context(context)?;
-        if whole == 0 {
-            writeln!(file, "{settings}").with_context(context)?;
-        }
-        Ok(Self { path: path.to_owned(), file, completions })
-    }
-
-    fn same_settings(path: &Path, line: &str, settings: &Value) -> Result<()> {
-        if serde_json::from_str::<Value>(line).is_ok_and(|earlier| earlier == *settings) {
-            return Ok(());
-        }
-        bail!(
-            "{} holds answers of an evaluation with other settings: {}; remove it, choose another folder, or repeat those settings",
-            path.display(),
-            line.trim_end()
-        )
-    }
-
-    fn get(&self, (task, sample): (&Task, u64)) -> Option<&str> {
-        self.completions.get(&(task.id.clone(), sample)).map(String::as_str)
-    }
-
-    /// Writes an answer through to the file.
-    fn push(&mut self, completion: Completion) -> Result<()> {
-        let line = serde_json::to_string(&completion)? + "\n";
-        self.file
-            .write_all(line.as_bytes())
-            .with_context(|| format!("cannot write {}", self.path.display()))?;
-        self.completions.insert((completion.task_id, completion.sample), completion.completion);
-        Ok(())
-    }
 }
 
 #[cfg(test)]

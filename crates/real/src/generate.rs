@@ -1,15 +1,20 @@
 //! `real generate`: a model answers tasks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
-use real_lm::Checkpoint;
-use real_reward::{Task, read_jsonl, write_jsonl};
+use anyhow::{Context, Result, bail};
+use real_reward::{Message, Task, read_jsonl, write_jsonl};
+use serde_json::{Value, json};
 
 use crate::Status;
+use crate::kept::Kept;
 use crate::policy::{self, Sampler};
 use crate::progress::Progress;
 use crate::records::Completion;
+use crate::seeds::{Purpose, derive};
+
+/// Answers are kept whenever this many times `--concurrency` have come.
+const CHUNK: usize = 4;
 
 /// Arguments of `real generate`.
 #[derive(Debug, clap::Args)]
@@ -51,6 +56,9 @@ pub(crate) struct SamplingArgs {
     /// Seed of the sampling.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// A system message before every task, such as one that asks for secure code.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
 }
 
 impl SamplingArgs {
@@ -64,44 +72,85 @@ impl SamplingArgs {
         }
         Ok(())
     }
+
+    /// The tasks with the system message in front, if there is one.
+    pub(crate) fn prompted(&self, mut tasks: Vec<Task>) -> Vec<Task> {
+        if let Some(system) = &self.system {
+            for task in &mut tasks {
+                task.messages.insert(0, Message { role: "system".to_owned(), content: system.clone() });
+            }
+        }
+        tasks
+    }
+
+    fn sampler(&self, seed: u64) -> Sampler {
+        Sampler {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            max_new_tokens: self.max_new_tokens,
+            concurrency: self.concurrency,
+            stop_at_code_end: self.stop_at_code_end,
+            seed,
+        }
+    }
+
+    /// What answers depend on besides the model and the task.
+    pub(crate) fn settings(&self) -> Value {
+        json!({
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_new_tokens": self.max_new_tokens,
+            "concurrency": self.concurrency,
+            "stop_at_code_end": self.stop_at_code_end,
+            "seed": self.seed,
+            "system": self.system,
+        })
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<Status> {
-    let tasks: Vec<Task> = read_jsonl(&args.tasks)?;
-    let checkpoint = policy::load(&args.model)?;
-    let completions = generate(&checkpoint, &tasks, &args.sampling)?;
+    let tasks = args.sampling.prompted(read_jsonl(&args.tasks)?);
+    let kept = args.out.with_extension("partial.jsonl");
+    let completions = generate(&args.model, &tasks, &args.sampling, &kept)?;
     write_jsonl(&args.out, &completions)?;
+    std::fs::remove_file(&kept).context("cannot remove the answers that are written elsewhere now")?;
     println!("{} completions in {}", completions.len(), args.out.display());
     Ok(Status::Clean)
 }
 
-/// Completions of all tasks, in order, `samples` of each.
+/// Completions of all tasks, in order, `samples` of each. Answers are kept in the file `kept` as they come, and those that are there already
+/// are not written again.
 pub(crate) fn generate(
-    checkpoint: &Checkpoint,
+    model: &str,
     tasks: &[Task],
     args: &SamplingArgs,
+    kept: &Path,
 ) -> Result<Vec<Completion>> {
     args.check()?;
-    let asked: Vec<&Task> = tasks.iter().flat_map(|task| std::iter::repeat_n(task, args.samples)).collect();
-    let sampler = Sampler {
-        temperature: args.temperature,
-        top_p: args.top_p,
-        max_new_tokens: args.max_new_tokens,
-        concurrency: args.concurrency,
-        stop_at_code_end: args.stop_at_code_end,
-        seed: args.seed,
-    };
+    let mut settings = args.settings();
+    settings["model"] = model.into();
+    let mut kept = Kept::open(kept, &settings)?;
+    if kept.len() > 0 {
+        eprintln!("{}: going on from there", kept.described());
+    }
+    let asked: Vec<(&Task, u64)> =
+        tasks.iter().flat_map(|task| (0..args.samples as u64).map(move |sample| (task, sample))).collect();
+    let checkpoint = policy::load(model)?;
     let mut progress = Progress::new("generate", asked.len());
-    let responses = sampler.sample(&checkpoint.model, checkpoint, &asked, |done| progress.set(done, ""))?;
+    for (index, chunk) in asked.chunks((CHUNK * args.concurrency).max(1)).enumerate() {
+        if chunk.iter().all(|asked| kept.get(*asked).is_some()) {
+            continue;
+        }
+        // The seed belongs to the chunk, so that a chunk gets the same answers whether those before it are made now or were kept.
+        let sampler = args.sampler(derive(args.seed, Purpose::Sampling, index as u64));
+        let before = kept.len();
+        let asked: Vec<&Task> = chunk.iter().map(|(task, _)| *task).collect();
+        let responses =
+            sampler.sample(&checkpoint.model, &checkpoint, &asked, |done| progress.set(before + done, ""))?;
+        for ((task, sample), response) in chunk.iter().zip(responses) {
+            kept.push(Completion { task_id: task.id.clone(), sample: *sample, completion: response.text })?;
+        }
+    }
     progress.finish();
-    Ok(asked
-        .iter()
-        .zip(responses)
-        .enumerate()
-        .map(|(index, (task, response))| Completion {
-            task_id: task.id.clone(),
-            sample: (index % args.samples) as u64,
-            completion: response.text,
-        })
-        .collect())
+    Ok(kept.all(&asked))
 }

@@ -5,16 +5,21 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod causes;
 mod config;
 mod doctor;
 mod endpoint;
 mod eval;
 mod evaluation;
+mod experiment;
 mod generate;
 mod interrupt;
+mod judged;
+mod kept;
 mod policy;
 mod progress;
 mod records;
+mod report;
 mod run_folder;
 mod samples;
 mod scan;
@@ -54,6 +59,10 @@ enum Command {
     Sft(config::Args),
     /// PPO with the hybrid reward.
     Train(config::Args),
+    /// One page on a run, an evaluation or an experiment, that needs no network.
+    Report(report::Args),
+    /// A grid of runs, settings and seeds, from one file.
+    Experiment(experiment::Args),
     /// Serve the reward over HTTP, to trainers on other machines and of other engines.
     Serve(serve::Args),
     /// What this machine offers, what is missing, and how to get it.
@@ -80,6 +89,8 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args),
         Command::Sft(args) => sft::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Experiment(args) => experiment::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rand::SeedableRng;
@@ -20,7 +20,7 @@ use crate::progress::Progress;
 use crate::run_folder::{Existing, RunFolder};
 use crate::samples::Sample;
 use crate::seeds::{Purpose, derive};
-use crate::{sft, tasks, tools};
+use crate::{report, sft, tasks, tools};
 
 /// A step trains on nothing, and the run stops, when more than this fraction of its rollouts has no verdict.
 const MAX_INFRA_ERRORS: f64 = 0.5;
@@ -30,6 +30,9 @@ const SAMPLES_KEPT: usize = 8;
 
 /// Test tasks that are watched (`eval.watch_every`).
 const WATCHED: usize = 8;
+
+/// How often the page of a run is written anew.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// The file of a checkpoint that holds the optimiser and the critic.
 const TRAINER_STATE: &str = "trainer.safetensors";
@@ -127,6 +130,9 @@ impl Run<'_> {
             }
             _ => None,
         };
+        report::refresh(folder.path());
+        eprintln!("follow the run in {}", folder.path().join("report.html").display());
+        let mut reported = Instant::now();
         let mut progress = Progress::new("ppo", train.steps);
         progress.set(done, "");
         let mut last = None;
@@ -159,6 +165,10 @@ impl Run<'_> {
                 self.watch(&trainer, done, folder)?;
             }
             folder.log(done, &metrics)?;
+            if is_last || reported.elapsed() > REPORT_EVERY {
+                report::refresh(folder.path());
+                reported = Instant::now();
+            }
             if is_last || train.save_every > 0 && done % train.save_every == 0 {
                 self.save(&trainer, done, folder.path())?;
             }
@@ -347,6 +357,9 @@ impl Evaluation {
                 [("function", rates.function), ("quality", rates.quality), ("joint", rates.joint)]
             {
                 metrics.insert(format!("{prefix}/{name}"), rate.value);
+            }
+            if counts.attacked > 0 {
+                metrics.insert(format!("{prefix}/withstood"), rates.withstood.value);
             }
         }
         metrics

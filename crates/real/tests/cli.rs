@@ -188,6 +188,7 @@ fn a_run_leaves_its_folder_and_resumes_to_the_bit() {
         assert!(whole[0][name].is_number() && whole[3][name].is_number(), "{name}");
     }
     assert!(whole[1]["reward/mean"].is_number() && whole[1]["policy/entropy"].is_number());
+    assert!(std::fs::read_to_string(here.join("run/report.html")).unwrap().contains("id=\"curves\""));
 
     let again = real(&["train", "smallest.toml"], here);
     assert_eq!(again.status.code(), Some(2), "a run is not replaced without being asked");

@@ -1,0 +1,164 @@
+//! `docs/reference.md` is made from the code. Where it no longer is what the code says, this test fails, and
+//! `UPDATE_DOCS=1 cargo test -p real --test reference` writes it anew.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+/// The structs of a configuration: section, what it is, file (relative to `crates/`), name.
+const SECTIONS: [(&str, &str, &str); 13] = [
+    ("(top level)", "real/src/config.rs", "Config"),
+    ("[run]", "real/src/config.rs", "Run"),
+    ("[model]", "real/src/config.rs", "ModelSource"),
+    ("[model.scratch]", "real/src/config.rs", "Scratch"),
+    ("[data]", "real/src/config.rs", "Data"),
+    ("[[data.mix]]", "real/src/config.rs", "MixPart"),
+    ("[sft]", "real_lm/src/sft.rs", "SftConfig"),
+    ("[rollout]", "real/src/config.rs", "Rollout"),
+    ("[reward] and [eval.reward]", "real_reward/src/config.rs", "RewardConfig"),
+    ("[ppo]", "real_lm/src/ppo.rs", "PpoConfig"),
+    ("[train]", "real/src/config.rs", "Train"),
+    ("[eval]", "real/src/config.rs", "Eval"),
+    ("experiment files", "real/src/experiment.rs", "Experiment"),
+];
+
+/// The records of files: file and name of the struct.
+const RECORDS: [(&str, &str, &str); 10] = [
+    ("A task (`real tasks`)", "real_reward/src/task.rs", "Task"),
+    ("A completion (`completions.jsonl`)", "real/src/records.rs", "Completion"),
+    ("A score (`real score`, `scores.jsonl`)", "real_reward/src/score.rs", "Score"),
+    ("A finding of a score", "real_reward/src/score.rs", "FindingRecord"),
+    ("A step of a flow", "real_reward/src/score.rs", "FlowRecord"),
+    ("A type error", "real_reward/src/score.rs", "TypeError"),
+    ("Test results", "real_reward/src/score.rs", "TestReport"),
+    ("One test", "real_reward/src/score.rs", "CaseReport"),
+    ("A sample (`samples/` of a run, `samples.jsonl` of an evaluation)", "real/src/samples.rs", "Sample"),
+    ("A setting of an experiment", "real/src/experiment.rs", "Setting"),
+];
+
+const COMMANDS: [&str; 12] = [
+    "scan",
+    "tasks",
+    "score",
+    "generate",
+    "eval",
+    "sft",
+    "train",
+    "experiment",
+    "report",
+    "serve",
+    "doctor",
+    "",
+];
+
+#[test]
+fn the_reference_says_what_the_code_says() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference.md");
+    let expected = reference();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, &expected).unwrap();
+    }
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    let differs = found.lines().zip(expected.lines()).find(|(a, b)| a != b);
+    assert!(
+        found == expected,
+        "docs/reference.md is not what the code says, first here: {differs:?}; \
+         UPDATE_DOCS=1 cargo test -p real --test reference writes it anew"
+    );
+}
+
+fn reference() -> String {
+    let mut text = "# Reference\n\nMade from the code by `cargo test -p real --test reference`; what stands here is what runs.\n\n\
+                    ## Configuration\n\nA TOML file, changed by `--set section.key=value`. Unknown keys are errors. The resolved file is saved with the run.\n"
+        .to_owned();
+    for (section, file, name) in SECTIONS {
+        let _ = write!(text, "\n### {section}\n\n{}", fields(file, name));
+    }
+    text.push_str("\n## Records\n\nOne JSON object a line.\n");
+    for (title, file, name) in RECORDS {
+        let _ = write!(text, "\n### {title}\n\n{}", fields(file, name));
+    }
+    text.push_str("\n## Commands\n");
+    for command in COMMANDS.iter().filter(|command| !command.is_empty()) {
+        let _ = write!(text, "\n### real {command}\n\n```text\n{}\n```\n", help(command));
+    }
+    text
+}
+
+fn help(command: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_real")).args([command, "--help"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+}
+
+/// The fields of a struct as a table: name, type, default where the file has one, and its documentation.
+fn fields(file: &str, name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    let source = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let body = block(&source, &format!("pub struct {name} {{"))
+        .or_else(|| block(&source, &format!("pub(crate) struct {name} {{")))
+        .or_else(|| block(&source, &format!("pub(crate) struct {name}<'a> {{")))
+        .unwrap_or_else(|| panic!("no struct {name} in {file}"));
+    let defaults = block(&source, &format!("impl Default for {name} {{")).unwrap_or_default();
+    let mut table = "| key | type | default | |\n|---|---|---|---|\n".to_owned();
+    let mut documentation: Vec<&str> = Vec::new();
+    for line in body.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("///") {
+            documentation.push(text.trim());
+        } else if let Some((key, kind)) = line.strip_prefix("pub ").and_then(|field| field.split_once(": ")) {
+            let default = default(defaults, key).map_or(String::new(), |value| format!("`{value}`"));
+            let _ = writeln!(
+                table,
+                "| `{key}` | {} | {default} | {} |",
+                kind_in_words(kind.trim_end_matches(',')),
+                documentation.join(" ").replace('|', "\\|")
+            );
+            documentation.clear();
+        }
+    }
+    table
+}
+
+/// The text between a head and the brace that closes it, which stands at the start of a line.
+fn block<'a>(source: &'a str, head: &str) -> Option<&'a str> {
+    let start = source.find(head)? + head.len();
+    Some(&source[start..start + source[start..].find("\n}")?])
+}
+
+/// The value of a field in `impl Default`, as TOML would have it.
+fn default<'a>(defaults: &'a str, key: &str) -> Option<String> {
+    let start = format!("{key}: ");
+    let at = |text: &'a str| text.strip_prefix(start.as_str());
+    let value = defaults
+        .lines()
+        .flat_map(|line| line.trim().trim_start_matches("Self {").split(", "))
+        .find_map(|part| at(part.trim()))?;
+    let value = value.trim_end_matches([',', '}', ' ']);
+    let snake = |name: &str| {
+        let mut text = String::new();
+        for c in name.chars() {
+            if c.is_uppercase() && !text.is_empty() {
+                text.push('_');
+            }
+            text.extend(c.to_lowercase());
+        }
+        format!("\"{text}\"")
+    };
+    Some(match value.split_once("::") {
+        Some((_, "default()")) => return None,
+        Some((_, name)) => snake(name),
+        None => value.replace('_', ""),
+    })
+}
+
+fn kind_in_words(kind: &str) -> String {
+    match kind {
+        "bool" => "true or false".to_owned(),
+        "usize" | "u32" | "u64" => "whole number".to_owned(),
+        "f32" | "f64" => "number".to_owned(),
+        "String" | "PathBuf" | "Cow<'a, str>" => "text".to_owned(),
+        other => format!("`{}`", other.replace("Cow<'a, ", "").replace('|', "\\|")),
+    }
+}
