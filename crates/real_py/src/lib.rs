@@ -86,7 +86,7 @@ mod _real {
             let scorer = scorer.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
             // Whoever has to wait is a thread that waits already: the queue needs no bound.
             let limits = QueueConfig { capacity: usize::MAX, ..QueueConfig::default() };
-            let queue = Queue::start(move |items| scorer.score_batch(items), limits);
+            let queue = Queue::start(move |items, done| scorer.score_each(items, done), limits);
             Ok(Self { queue: Some(queue), process: std::process::id() })
         }
 

@@ -38,6 +38,15 @@ pub struct RewardConfig {
     pub hardened_types: bool,
     /// Lines with an explicit `Any` or a cast that the hardened check forgives; each beyond is an error.
     pub any_allowance: u32,
+    /// Functional tests of a program that are run; 0 for all of them. The paper's code draws 5.
+    pub tests: u32,
+    /// Seed of the draw, which is the same for every answer to a task.
+    pub test_seed: u64,
+    /// Share of the programs that also get a test which nobody can pass, in [0, 1]. One that passes it has deceived the judges: it gets −1,
+    /// and the flag `canary-passed`.
+    pub canary_rate: f64,
+    /// Seed of string hashes (the order of sets), `random` and `numpy.random` in the tests.
+    pub seed: u32,
     /// Run the tests under attack too. They are reported and never part of the reward.
     pub run_attacks: bool,
     /// CPU time of one test, seconds.
@@ -137,6 +146,10 @@ impl Default for RewardConfig {
             checker: Checker::Zuban,
             hardened_types: true,
             any_allowance: 0,
+            tests: 0,
+            test_seed: 0,
+            canary_rate: 0.01,
+            seed: 0,
             run_attacks: true,
             cpu_seconds: 4.0,
             wall_seconds: 10.0,
@@ -161,6 +174,7 @@ impl RewardConfig {
             "run_attacks",
             "true, where `attacks` judge,",
         )?;
+        check((0.0..=1.0).contains(&self.canary_rate), "canary_rate", "a number in [0, 1]")?;
         check(self.cpu_seconds > 0.0 && self.cpu_seconds <= 3600.0, "cpu_seconds", "in (0, 3600]")?;
         check(self.wall_seconds > 0.0 && self.wall_seconds <= 3600.0, "wall_seconds", "in (0, 3600]")?;
         check(self.memory_mib >= 64, "memory_mib", "at least 64")?;

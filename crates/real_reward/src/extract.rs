@@ -16,6 +16,9 @@
 //! is reported as [`Extraction::truncated`].
 //!
 //! The text is normalised once, here, so that all judges count the same lines: `\r\n` and `\r` become `\n`, and a byte-order mark goes.
+//! Where each line of the program begins in the completion is remembered, for findings to point there.
+
+use crate::FindingRecord;
 
 /// What was found in a completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,42 +29,95 @@ pub struct Extraction {
     pub blocks: usize,
     /// The last block of code has no closing fence.
     pub truncated: bool,
+    /// Where each line of the program begins in the completion, in characters, and where the last one ends.
+    pub lines: Vec<usize>,
+}
+
+impl Extraction {
+    /// The place of a finding in the completion: the first character and the one after the last.
+    pub(crate) fn span(&self, finding: &FindingRecord) -> [usize; 2] {
+        let end = self.lines.last().copied().unwrap_or(0);
+        let place = |line: u32, column: u32| {
+            let start = self.lines.get(line.saturating_sub(1) as usize).copied().unwrap_or(end);
+            (start + column.saturating_sub(1) as usize).min(end)
+        };
+        let start = place(finding.line, finding.column);
+        [start, place(finding.end_line, finding.end_column).max(start)]
+    }
+}
+
+/// A line of a completion, without its end.
+struct Line<'a> {
+    text: &'a str,
+    /// Characters before it.
+    start: usize,
+    /// Characters before the next one.
+    end: usize,
+}
+
+/// Lines that end with `\n`, `\r\n` or `\r`.
+fn lines(completion: &str) -> impl Iterator<Item = Line<'_>> {
+    let bare = completion.strip_prefix('\u{feff}').unwrap_or(completion);
+    let mut start = usize::from(bare.len() < completion.len());
+    let mut rest = bare;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let length = rest.find(['\n', '\r']).unwrap_or(rest.len());
+        let (text, after) = rest.split_at(length);
+        let ending = if after.starts_with("\r\n") { 2 } else { after.len().min(1) };
+        let end = start + text.chars().count() + ending;
+        let line = Line { text, start, end };
+        (start, rest) = (end, &after[ending..]);
+        Some(line)
+    })
 }
 
 /// Finds the program of a completion.
 pub fn extract(completion: &str) -> Extraction {
-    let text = normalise(completion);
-    let mut marked: Option<String> = None;
-    let mut unmarked: Option<String> = None;
+    let mut marked: Option<Block> = None;
+    let mut unmarked: Option<Block> = None;
     let mut blocks = 0;
     let mut open: Option<Block> = None;
-    for line in text.lines() {
-        match &mut open {
-            None => open = Block::opened_by(line),
-            Some(block) if block.is_closed_by(line) => {
+    for line in lines(completion) {
+        match open.take() {
+            None => open = Block::opened_by(line.text),
+            Some(mut block) if block.is_closed_by(line.text) => {
+                blocks += usize::from(block.language != Language::Other);
+                block.lines.push(line.start);
                 match block.language {
-                    Language::Python => marked = Some(std::mem::take(&mut block.code)),
-                    Language::Unmarked => unmarked = Some(std::mem::take(&mut block.code)),
+                    Language::Python => marked = Some(block),
+                    Language::Unmarked => unmarked = Some(block),
                     Language::Other => {}
                 }
-                blocks += usize::from(block.language != Language::Other);
-                open = None;
             }
-            Some(block) => block.push(line),
+            Some(mut block) => {
+                block.push(&line);
+                open = Some(block);
+            }
         }
     }
     let truncated = open.is_some_and(|block| block.language != Language::Other);
-    Extraction { code: marked.or(unmarked), blocks, truncated }
+    let (code, lines) = marked.or(unmarked).map(|block| (block.code, block.lines)).unzip();
+    Extraction { code, blocks, truncated, lines: lines.unwrap_or_default() }
 }
 
 /// Takes a text that is a program already, such as a reference.
 pub fn extract_raw(program: &str) -> Extraction {
-    Extraction { code: Some(normalise(program)), blocks: 1, truncated: false }
-}
-
-fn normalise(text: &str) -> String {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    text.replace("\r\n", "\n").replace('\r', "\n")
+    let mut code = String::with_capacity(program.len());
+    let mut starts = Vec::new();
+    let mut end = 0;
+    for line in lines(program) {
+        code.push_str(line.text);
+        if line.end > line.start + line.text.chars().count() {
+            code.push('\n');
+        }
+        starts.push(line.start);
+        end = line.end;
+    }
+    starts.push(end);
+    Extraction { code: Some(code), blocks: 1, truncated: false, lines: starts }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +134,7 @@ struct Block {
     /// Backticks of the opening fence; the closing one has at least as many.
     ticks: usize,
     code: String,
+    lines: Vec<usize>,
 }
 
 impl Block {
@@ -93,16 +150,17 @@ impl Block {
             "" => Language::Unmarked,
             _ => Language::Other,
         };
-        Some(Self { language, indent, ticks, code: String::new() })
+        Some(Self { language, indent, ticks, code: String::new(), lines: Vec::new() })
     }
 
     fn is_closed_by(&self, line: &str) -> bool {
         fence(line).is_some_and(|(_, ticks, rest)| ticks >= self.ticks && rest.is_empty())
     }
 
-    fn push(&mut self, line: &str) {
-        let blanks = line.bytes().take(self.indent).take_while(|byte| *byte == b' ').count();
-        self.code.push_str(&line[blanks..]);
+    fn push(&mut self, line: &Line<'_>) {
+        let blanks = line.text.bytes().take(self.indent).take_while(|byte| *byte == b' ').count();
+        self.lines.push(line.start + blanks);
+        self.code.push_str(&line.text[blanks..]);
         self.code.push('\n');
     }
 }
@@ -121,8 +179,19 @@ mod tests {
     use super::*;
 
     fn check(completion: &str, code: Option<&str>, blocks: usize, truncated: bool) {
-        let expected = Extraction { code: code.map(str::to_owned), blocks, truncated };
-        assert_eq!(extract(completion), expected, "{completion:?}");
+        let found = extract(completion);
+        assert_eq!(
+            (found.code.as_deref(), found.blocks, found.truncated),
+            (code, blocks, truncated),
+            "{completion:?}"
+        );
+        // Each line stands where it is said to stand.
+        let characters: Vec<char> = completion.chars().collect();
+        for (line, start) in found.code.as_deref().unwrap_or("").lines().zip(&found.lines) {
+            let there: String = characters[*start..].iter().take(line.chars().count()).collect();
+            assert_eq!(there, line, "{completion:?}");
+        }
+        assert_eq!(found.lines.len(), code.map_or(0, |code| code.lines().count() + 1), "{completion:?}");
     }
 
     #[test]

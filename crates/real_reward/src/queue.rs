@@ -12,7 +12,7 @@
 //!
 //! An item that was accepted is answered exactly once. A caller that does not want to wait any longer takes what there is with
 //! [`Ticket::finish`], and the rest are outages ([`Score::infra_error`]). What nobody waits for any more is not judged. A judge that panics is a
-//! bug of ours; its batch gets outages, and the graders go on.
+//! bug of ours; what it has not answered gets outages, and the graders go on.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +28,7 @@ use crate::{Score, Task};
 pub struct QueueConfig {
     /// Items that may wait.
     pub capacity: usize,
-    /// Items that are judged together. They are answered together too, so that one slow program delays at most so many others.
+    /// Items that are judged together. Each is answered by itself.
     pub batch: usize,
     /// Batches that are judged at once.
     pub graders: usize,
@@ -82,8 +82,8 @@ pub struct Queue {
     graders: Vec<JoinHandle<()>>,
 }
 
-/// One score for each item, in order.
-type Judge = dyn Fn(&[(&Task, &str)]) -> Vec<Score> + Send + Sync;
+/// Gives `done` the place of each item once, with its score, in any order.
+type Judge = dyn Fn(&[(&Task, &str)], &(dyn Fn(usize, Score) + Sync)) + Send + Sync;
 
 /// The answers to the items of one caller. Dropping it says that nobody wants them any more.
 pub struct Ticket(Arc<Request>);
@@ -115,9 +115,9 @@ struct Answers {
 }
 
 impl Queue {
-    /// Starts the graders. `judge` gives one score for each item, in order.
+    /// Starts the graders. `judge` hands over a score for each item, once, in any order, by its place.
     pub fn start(
-        judge: impl Fn(&[(&Task, &str)]) -> Vec<Score> + Send + Sync + 'static,
+        judge: impl Fn(&[(&Task, &str)], &(dyn Fn(usize, Score) + Sync)) + Send + Sync + 'static,
         config: QueueConfig,
     ) -> Self {
         let shared = Arc::new(Shared { config, line: Mutex::default(), arrived: Condvar::new() });
@@ -234,17 +234,20 @@ impl Shared {
                 .map(|(request, index)| &request.items[*index])
                 .map(|item| (&*item.task, item.completion.as_str()))
                 .collect();
-            let scores = catch_unwind(AssertUnwindSafe(|| judge(&items)));
-            let mut scores = scores.ok().filter(|scores| scores.len() == batch.len()).map(Vec::into_iter);
-            // What is answered is not in progress any more, for whoever asks about the load after the answer.
-            self.lock().judging -= batch.len();
-            for (request, index) in &batch {
-                let item = &request.items[*index];
-                let score = scores.as_mut().and_then(Iterator::next);
-                let score = score.unwrap_or_else(|| {
-                    Score::outage(&item.task.id, item.sample, "the judges failed: a bug of ours")
-                });
-                request.answer(*index, Score { sample: item.sample, ..score });
+            let answered: Vec<AtomicBool> = batch.iter().map(|_| AtomicBool::new(false)).collect();
+            let answer = |place: usize, score: Score| {
+                let (request, index) = &batch[place];
+                assert!(!answered[place].swap(true, Ordering::Relaxed), "an item is answered once");
+                // What is answered is not in progress any more, for whoever asks about the load after the answer.
+                self.lock().judging -= 1;
+                request.answer(*index, Score { sample: request.items[*index].sample, ..score });
+            };
+            // A panic leaves items without an answer, and so would a judge that has forgotten some.
+            let _ = catch_unwind(AssertUnwindSafe(|| judge(&items, &answer)));
+            for (place, item) in items.iter().enumerate() {
+                if !answered[place].load(Ordering::Relaxed) {
+                    answer(place, Score::outage(&item.0.id, 0, "the judges failed: a bug of ours"));
+                }
             }
         }
     }
@@ -327,15 +330,14 @@ mod tests {
     }
 
     /// Tells the task and the completion apart: the flag is the completion.
-    fn echo(items: &[(&Task, &str)]) -> Vec<Score> {
-        let score = |(task, completion): &(&Task, &str)| {
+    fn echo(items: &[(&Task, &str)], done: &(dyn Fn(usize, Score) + Sync)) {
+        for (place, (task, completion)) in items.iter().enumerate() {
             assert_ne!(*completion, "panic");
             let mut score = Score::outage(&task.id, 0, "");
             score.infra_error = None;
             score.flags = vec![(*completion).to_owned()];
-            score
-        };
-        items.iter().map(score).collect()
+            done(place, score);
+        }
     }
 
     fn soon() -> Instant {
@@ -374,10 +376,10 @@ mod tests {
         let (go, wait) = mpsc::channel();
         let (wait, judged) = (Mutex::new(wait), Arc::new(AtomicUsize::new(0)));
         let count = Arc::clone(&judged);
-        let judge = move |items: &[(&Task, &str)]| {
+        let judge = move |items: &[(&Task, &str)], done: &(dyn Fn(usize, Score) + Sync)| {
             wait.lock().unwrap().recv().unwrap();
             count.fetch_add(items.len(), Ordering::Relaxed);
-            echo(items)
+            echo(items, done);
         };
         (Queue::start(judge, QueueConfig { capacity, batch: 1, graders: 1 }), go, judged)
     }
@@ -436,6 +438,37 @@ mod tests {
         notified.recv().unwrap();
         assert!(notified.recv().is_err(), "told once");
         assert!(ticket.finish("late").iter().all(|score| score.infra_error.is_none()));
+    }
+
+    #[test]
+    fn an_item_is_answered_when_it_is_judged_and_not_with_its_batch() {
+        let (go, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        let judge = move |items: &[(&Task, &str)], done: &(dyn Fn(usize, Score) + Sync)| {
+            let last = items.len() - 1;
+            echo(&items[..last], done);
+            wait.lock().unwrap().recv().unwrap();
+            echo(&items[last..], &|_, score| done(last, score));
+        };
+        let queue = Queue::start(judge, QueueConfig { capacity: 10, batch: 10, graders: 1 });
+        let ticket = queue.submit(items("a", &["1", "2", "slow"]), || ()).unwrap();
+        until(|| ticket.0.lock().missing == 1);
+        assert_eq!(queue.load(), Load { waiting: 0, judging: 1 });
+        go.send(()).unwrap();
+        assert_eq!(wait_flags(ticket), ["1", "2", "slow"]);
+    }
+
+    fn wait_flags(ticket: Ticket) -> Vec<String> {
+        wait(ticket).into_iter().flat_map(|score| score.flags).collect()
+    }
+
+    #[test]
+    fn a_panic_of_the_judge_costs_only_what_it_has_not_answered() {
+        let queue = Queue::start(echo, QueueConfig { capacity: 10, batch: 3, graders: 1 });
+        let scores = wait(queue.submit(items("a", &["1", "panic", "3"]), || ()).unwrap());
+        let failed: Vec<bool> = scores.iter().map(|score| score.infra_error.is_some()).collect();
+        assert_eq!(failed, [false, true, true]);
+        assert_eq!(queue.load(), Load::default());
     }
 
     #[test]

@@ -19,13 +19,24 @@ pub(crate) struct Runner {
     threads: ThreadPool,
 }
 
+/// Our own Python, compiled once in the warm interpreter.
+const OWN_MODULES: [(&str, &str); 4] = [
+    ("_real_audit", include_str!("judge/audit.py")),
+    ("_real_input", include_str!("judge/input.py")),
+    ("_real_shell", include_str!("judge/shell.py")),
+    ("_real_split", include_str!("checks/split.py")),
+];
+
 impl Runner {
-    pub(crate) fn new(tools: &Tools, strictness: Strictness) -> Result<Self, Error> {
+    /// `seed` is that of string hashes and of `random` in every job.
+    pub(crate) fn new(tools: &Tools, strictness: Strictness, seed: u32) -> Result<Self, Error> {
         let workers = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let config = Config {
             python: tools.python(),
             profile: Profile::Plain,
             site_packages: vec![tools.site_packages()],
+            own_modules: OWN_MODULES.map(|(name, source)| (name.to_owned(), source.to_owned())).to_vec(),
+            seed,
             workers,
             strictness,
         };

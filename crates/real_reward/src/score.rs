@@ -59,6 +59,8 @@ pub struct FindingRecord {
     pub end_line: u32,
     /// Column after the last character.
     pub end_column: u32,
+    /// The same in the completion: the first character and the one after the last, from 0. What credit for single tokens needs.
+    pub span: [usize; 2],
     /// From source to sink.
     pub flow: Vec<FlowRecord>,
 }
@@ -215,6 +217,7 @@ impl FindingRecord {
             column,
             end_line,
             end_column,
+            span: [0, 0],
             flow: finding
                 .flow
                 .into_iter()

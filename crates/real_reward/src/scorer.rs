@@ -1,12 +1,12 @@
 //! Judges completions in batches.
 //!
 //! ```text
-//!  items ─ extract ─ seen before? ─┬─ security, then tests and audit ── a thread per core ─┬─ aggregate ─ scores, in order
-//!                                  └─ type check ── one process per 64 programs ───────────┘
+//!  items ─ extract ─ seen before? ─┬─ security, then tests ── a thread per core ────────────┬─ aggregate ─ each score as it is known
+//!                                  └─ type check and audit ── one process per 64 programs ──┘
 //! ```
 //!
-//! Every item is answered, in order, and each on its own: an item that makes a judge fail costs nobody else. Where a judge fails
-//! for our reasons the item gets an [`infra_error`](crate::Score::infra_error) and no reward.
+//! Every item is answered, once, and each on its own: an item that makes a judge fail costs nobody else, and one that runs long delays
+//! nobody else. Where a judge fails for our reasons the item gets an [`infra_error`](crate::Score::infra_error) and no reward.
 //!
 //! What a program got once is remembered in memory for the life of the scorer, which has one configuration and one set of
 //! tools; the key is the program and all of the task. Timeouts are not remembered, since a loaded machine may be to blame, and
@@ -14,14 +14,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use real_sandbox::{Action, Ending, Job, Protection, Strictness};
 
 use crate::aggregate::{Judgement, aggregate};
 use crate::judge::security::Security;
-use crate::judge::tests::{Files, TestRun};
+use crate::judge::tests::{Files, Suite, TestRun};
 use crate::judge::types::{Checked, TypeChecker, forgive};
 use crate::judge::{audit, flags, noise, security, tests};
 use crate::runner::Runner;
@@ -42,7 +43,12 @@ pub struct Scorer {
     cache: Mutex<HashMap<(u64, String), Score>>,
     /// Files that a task's script has built, by the script.
     built: Mutex<HashMap<String, Arc<Files>>>,
+    /// A value that no program can know: who returns it has deceived the judges.
+    canary: String,
 }
+
+/// Takes the score of an item, given by its place.
+type Done<'a> = dyn Fn(usize, Score) + Sync + 'a;
 
 /// A program on its way through the judges.
 struct Pending<'a> {
@@ -52,10 +58,15 @@ struct Pending<'a> {
     security_ms: f64,
 }
 
-/// What the sandboxed judges say.
+/// What the tests say.
 struct Executed {
     run: TestRun,
-    audit: Vec<TypeError>,
+    ms: f64,
+}
+
+/// What the type check says of each program that it was asked about, and its share of the time.
+struct Types {
+    checked: HashMap<usize, Checked>,
     ms: f64,
 }
 
@@ -64,26 +75,27 @@ impl Scorer {
     pub fn new(config: RewardConfig, tools: &Tools) -> Result<Self, Error> {
         config.validate()?;
         let strictness = if config.allow_weak_sandbox { Strictness::Degrade } else { Strictness::Strict };
-        let runner = Runner::new(tools, strictness)?;
+        let runner = Runner::new(tools, strictness, config.seed)?;
         let checker = TypeChecker::new(config.checker, config.hardened_types, tools);
-        Ok(Self {
-            config,
-            runner,
-            checker,
-            hasher: RandomState::new(),
-            cache: Mutex::default(),
-            built: Mutex::default(),
-        })
+        let hasher = RandomState::new();
+        let canary = format!("{:016x}{:016x}", hasher.hash_one(1), hasher.hash_one(2));
+        let (cache, built) = Default::default();
+        Ok(Self { config, runner, checker, hasher, cache, built, canary })
     }
 
     /// Scores completions, in order. `sample` counts the completions of a task within the batch.
     pub fn score_batch(&self, items: &[(&Task, &str)]) -> Vec<Score> {
-        self.score(items, extract)
+        in_order(items.len(), |done| self.score(items, extract, done))
+    }
+
+    /// The same, each as soon as it is known: `done` gets the place of each item once, with its score, on any thread.
+    pub fn score_each(&self, items: &[(&Task, &str)], done: &(dyn Fn(usize, Score) + Sync)) {
+        self.score(items, extract, done);
     }
 
     /// Scores texts that are programs already, such as references.
     pub fn score_programs(&self, items: &[(&Task, &str)]) -> Vec<Score> {
-        self.score(items, extract_raw)
+        in_order(items.len(), |done| self.score(items, extract_raw, done))
     }
 
     /// What the sandbox really enforces on this machine.
@@ -100,49 +112,51 @@ impl Scorer {
         &self.runner
     }
 
-    fn score(&self, items: &[(&Task, &str)], extract: fn(&str) -> Extraction) -> Vec<Score> {
+    fn score(&self, items: &[(&Task, &str)], extract: fn(&str) -> Extraction, done: &Done<'_>) {
         let extractions: Vec<Extraction> = items.iter().map(|(_, completion)| extract(completion)).collect();
-        let keys: Vec<Option<(u64, String)>> = items
-            .iter()
-            .zip(&extractions)
-            .map(|((task, _), extraction)| Some((self.hasher.hash_one(json(task)), extraction.code.clone()?)))
-            .collect();
-        let known: Vec<Option<Score>> = {
-            let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            keys.iter().map(|key| cache.get(key.as_ref()?).cloned()).collect()
-        };
-        let fresh: Vec<(&Task, &str)> = items
-            .iter()
-            .zip(&extractions)
-            .zip(&known)
-            .filter(|(_, known)| known.is_none())
-            .filter_map(|((item, extraction), _)| Some((item.0, extraction.code.as_deref()?)))
-            .collect();
-        let mut judged = self.judge(&fresh).into_iter();
-        let mut samples: HashMap<&str, u64> = HashMap::new();
-        let mut scores = Vec::with_capacity(items.len());
-        for (index, (task, _)) in items.iter().enumerate() {
-            let mut score = match (&known[index], &keys[index]) {
-                (Some(score), _) => score.clone(),
-                (None, Some(key)) => {
-                    let score = judged.next().expect("each program that is not known was judged");
-                    self.remember(key, &score);
-                    score
-                }
-                (None, None) => self.without_program(task),
-            };
-            let mut flags: BTreeSet<String> = score.flags.drain(..).collect();
-            flags.extend(flags::of_extraction(&extractions[index]));
+        let samples = samples(items);
+        let finish = |place: usize, mut score: Score| {
+            let extraction: &Extraction = &extractions[place];
+            score.sample = samples[place];
+            for finding in &mut score.findings {
+                finding.span = extraction.span(finding);
+            }
+            let flags: BTreeSet<String> =
+                score.flags.drain(..).chain(flags::of_extraction(extraction)).collect();
             score.flags = flags.into_iter().collect();
-            let sample = samples.entry(&task.id).or_default();
-            score.sample = *sample;
-            *sample += 1;
-            scores.push(score);
+            done(place, score);
+        };
+        let mut fresh = Vec::new();
+        let mut places = Vec::new();
+        for (place, ((task, _), extraction)) in items.iter().zip(&extractions).enumerate() {
+            let Some(program) = &extraction.code else {
+                finish(place, self.without_program(task));
+                continue;
+            };
+            if let Some(score) = self.known(task, program) {
+                finish(place, score);
+            } else {
+                fresh.push((*task, program.as_str()));
+                places.push(place);
+            }
         }
-        scores
+        self.judge(&fresh, &|index, score| {
+            let (task, program) = fresh[index];
+            self.remember(task, program, &score);
+            finish(places[index], score);
+        });
     }
 
-    fn remember(&self, key: &(u64, String), score: &Score) {
+    fn key(&self, task: &Task, program: &str) -> (u64, String) {
+        (self.hasher.hash_one(json(task)), program.to_owned())
+    }
+
+    fn known(&self, task: &Task, program: &str) -> Option<Score> {
+        let key = self.key(task, program);
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    }
+
+    fn remember(&self, task: &Task, program: &str, score: &Score) {
         let timeout = |case: &CaseReport| case.verdict == CaseVerdict::Timeout;
         if score.infra_error.is_some() || score.tests.cases.iter().any(timeout) {
             return;
@@ -151,64 +165,79 @@ impl Scorer {
         if cache.len() >= CACHE {
             cache.clear();
         }
-        cache.insert(key.clone(), score.clone());
+        cache.insert(self.key(task, program), score.clone());
     }
 
-    /// Scores of programs, in order.
-    fn judge(&self, programs: &[(&Task, &str)]) -> Vec<Score> {
+    /// Judges programs. The types of all of them are checked at once, beside the tests, which usually take longer.
+    fn judge(&self, programs: &[(&Task, &str)], done: &Done<'_>) {
         let pending: Vec<Pending<'_>> = self.runner.parallel(programs, |(task, program)| {
             let start = Instant::now();
             let security = security::judge(&self.config, task, program);
             Pending { task, program, security, security_ms: milliseconds(start) }
         });
-        let typed: Vec<usize> = (0..pending.len())
-            .filter(|index| {
-                let Pending { task, security, .. } = &pending[*index];
+        let types = OnceLock::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| types.get_or_init(|| self.check_types(&pending)));
+            let places: Vec<usize> = (0..pending.len()).collect();
+            self.runner.parallel(&places, |&place| {
+                let executed = self.execute(&pending[place]);
+                done(place, self.combine(&pending[place], executed, types.wait(), place));
+            });
+        });
+    }
+
+    /// A panic is a bug of ours, and must not leave the others waiting for their answers.
+    fn check_types(&self, pending: &[Pending<'_>]) -> Types {
+        let start = Instant::now();
+        let (places, programs): (Vec<usize>, Vec<(&Task, &str)>) = pending
+            .iter()
+            .enumerate()
+            .filter(|(_, Pending { task, security, .. })| {
                 self.config.judges_types(task) && security.as_ref().is_ok_and(|security| security.parsed)
             })
-            .collect();
-        let (executed, checked, types_ms) = std::thread::scope(|scope| {
-            let types = scope.spawn(|| {
-                let start = Instant::now();
-                let programs: Vec<_> =
-                    typed.iter().map(|index| (pending[*index].task, pending[*index].program)).collect();
-                let checked = self.checker.check(&programs);
-                (checked, milliseconds(start) / typed.len().max(1) as f64)
-            });
-            let executed = self.runner.parallel(&pending, |pending| self.execute(pending));
-            let (checked, ms) = types.join().expect("the type check does not panic");
-            (executed, checked, ms)
+            .map(|(place, pending)| (place, (pending.task, pending.program)))
+            .unzip();
+        let checked = catch_unwind(AssertUnwindSafe(|| self.typed(&programs)));
+        let checked = checked.unwrap_or_else(|_| {
+            programs.iter().map(|_| Err("the type check panicked: a bug of ours".to_owned())).collect()
         });
-        let mut types: HashMap<usize, Checked> = typed.into_iter().zip(checked).collect();
-        pending
-            .into_iter()
-            .zip(executed)
-            .enumerate()
-            .map(|(index, (pending, executed))| {
-                let types = types.remove(&index);
-                let types_ms = if types.is_some() { types_ms } else { 0.0 };
-                self.combine(pending, executed, types, types_ms)
-            })
-            .collect()
+        let ms = milliseconds(start) / programs.len().max(1) as f64;
+        Types { checked: places.into_iter().zip(checked).collect(), ms }
+    }
+
+    fn typed(&self, programs: &[(&Task, &str)]) -> Vec<Checked> {
+        let checked = self.checker.check(programs);
+        if !self.config.hardened_types {
+            return checked;
+        }
+        let audited = audit::judge(&self.runner, &self.config, programs);
+        let both = |(checked, audited): (Checked, Result<Vec<TypeError>, Error>)| {
+            let mut errors = checked?;
+            errors.extend(audited.map_err(|error| error.to_string())?);
+            Ok(errors)
+        };
+        checked.into_iter().zip(audited).map(both).collect()
     }
 
     fn execute(&self, pending: &Pending<'_>) -> Result<Executed, String> {
-        let Pending { task, program, .. } = pending;
+        let Pending { task, program, .. } = *pending;
         if task.tests.is_empty() {
             return Err(format!("the task {} has no functional tests", task.id));
         }
         let start = Instant::now();
         let files = self.files(task).map_err(|error| error.to_string())?;
-        let run = tests::judge(&self.runner, &self.config, task, &files, program)
-            .map_err(|error| error.to_string())?;
-        let audited =
-            self.config.hardened_types && self.config.judges_types(task) && run.not_runnable.is_none();
-        let audit = if audited {
-            audit::judge(&self.runner, &self.config, task, program).map_err(|error| error.to_string())?
-        } else {
-            Vec::new()
+        let is_drawn = self.config.canary_rate > 0.0
+            && self.hasher.hash_one(program) as f64 <= self.config.canary_rate * u64::MAX as f64;
+        let suite = Suite {
+            runner: &self.runner,
+            config: &self.config,
+            task,
+            files: &files,
+            program,
+            canary: is_drawn.then_some(self.canary.as_str()),
         };
-        Ok(Executed { run, audit, ms: milliseconds(start) })
+        let run = suite.judge().map_err(|error| error.to_string())?;
+        Ok(Executed { run, ms: milliseconds(start) })
     }
 
     /// The files of a task. A file that a script builds is built once.
@@ -273,38 +302,37 @@ impl Scorer {
 
     fn combine(
         &self,
-        pending: Pending<'_>,
+        pending: &Pending<'_>,
         executed: Result<Executed, String>,
-        types: Option<Checked>,
-        types_ms: f64,
+        types: &Types,
+        place: usize,
     ) -> Score {
         let Pending { task, program, security, security_ms } = pending;
         let mut score = Score::blank(&task.id);
-        let (security, executed, types) = match (security, executed, types.transpose()) {
-            (Ok(security), Ok(executed), Ok(types)) => (security, executed, types),
-            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
-                tracing::warn!(task = task.id, %error, "no reward: the judging failed");
-                score.infra_error = Some(error);
-                return score;
-            }
+        let checked = types.checked.get(&place);
+        let types_ms = if checked.is_some() { types.ms } else { 0.0 };
+        let (security, executed, errors) = match (security, executed, checked.cloned().transpose()) {
+            (Ok(security), Ok(executed), Ok(errors)) => (security, executed, errors),
+            (Err(error), _, _) => return outage(score, error.clone()),
+            (_, Err(error), _) | (_, _, Err(error)) => return outage(score, error),
         };
-        let Executed { run, audit, ms } = executed;
-        score.ms = Timing { analysis: security_ms, types: types_ms, tests: ms };
+        let Executed { run, ms } = executed;
+        score.ms = Timing { analysis: *security_ms, types: types_ms, tests: ms };
         score.parsed = security.parsed && run.not_runnable != Some(CaseVerdict::SyntaxError);
-        let mut errors = types.unwrap_or_default();
-        errors.extend(audit);
+        let mut errors = errors.unwrap_or_default();
         errors.sort_by_key(|error| (error.line, error.column));
         score.type_errors =
             if self.config.hardened_types { forgive(errors, self.config.any_allowance) } else { errors };
-        let injected = noise::injects(&self.config, task, program, &security);
+        let injected = noise::injects(&self.config, task, program, security);
         score.flags = flags::of_program(program)
             .chain(injected.then(|| "injected-finding".to_owned()))
             .chain(flags::of_answers(task, program, &run.answers))
             .chain(run.not_runnable.map(|_| "not-runnable".to_owned()))
+            .chain(run.canary_passed.then(|| "canary-passed".to_owned()))
             .collect();
         let counted = security.counted() + usize::from(injected);
-        self.reward(task, &security, counted, run, &mut score);
-        score.findings = security.findings;
+        self.reward(task, security, counted, run, &mut score);
+        score.findings.clone_from(&security.findings);
         score
     }
 
@@ -312,6 +340,14 @@ impl Scorer {
         score.tests = TestReport::new(run.cases);
         let TestReport { passed, total, .. } = score.tests;
         score.passed = passed == total;
+        if run.canary_passed {
+            tracing::error!(task = task.id, "a program has passed a test that cannot be passed");
+            score.passed = false;
+            score.quality = Some(0.0);
+            score.function = Some(0.0);
+            score.reward = Some(-1.0);
+            return;
+        }
         if run.not_runnable.is_some() {
             score.quality = Some(0.0);
             score.function = Some(0.0);
@@ -335,6 +371,34 @@ impl Scorer {
         score.function = Some(reward.function);
         score.reward = Some(reward.total);
     }
+}
+
+fn outage(score: Score, error: String) -> Score {
+    tracing::warn!(task = score.task_id, %error, "no reward: the judging failed");
+    Score { infra_error: Some(error), ..score }
+}
+
+/// Runs `judge` with a place for each of the scores, all of which it fills.
+fn in_order(count: usize, judge: impl FnOnce(&Done<'_>)) -> Vec<Score> {
+    let scores: Mutex<Vec<Option<Score>>> = Mutex::new(vec![None; count]);
+    judge(&|place, score| {
+        let before = scores.lock().unwrap_or_else(PoisonError::into_inner)[place].replace(score);
+        assert!(before.is_none(), "an item is answered once");
+    });
+    let scores = scores.into_inner().unwrap_or_else(PoisonError::into_inner);
+    scores.into_iter().map(|score| score.expect("every item is answered")).collect()
+}
+
+/// The number of each item among those of its task.
+fn samples(items: &[(&Task, &str)]) -> Vec<u64> {
+    let mut seen: HashMap<&str, u64> = HashMap::new();
+    let mut samples = Vec::with_capacity(items.len());
+    for (task, _) in items {
+        let next = seen.entry(&task.id).or_default();
+        samples.push(*next);
+        *next += 1;
+    }
+    samples
 }
 
 fn json(task: &Task) -> String {

@@ -14,6 +14,10 @@ pub struct Config {
     pub profile: Profile,
     /// Folders that programs may read and import from, such as the `site-packages` of a virtual environment.
     pub site_packages: Vec<PathBuf>,
+    /// Trusted modules that preludes may import, by name, with their source: executed once, in the warm interpreter.
+    pub own_modules: Vec<(String, String)>,
+    /// Seed of string hashes (the order of sets), `random` and `numpy.random` in every job.
+    pub seed: u32,
     /// Jobs that run at once.
     pub workers: NonZeroUsize,
     /// What to do where a protection is not to be had.
@@ -27,6 +31,8 @@ impl Default for Config {
             python: PathBuf::from("python3"),
             profile: Profile::Plain,
             site_packages: Vec::new(),
+            own_modules: Vec::new(),
+            seed: 0,
             workers: available_parallelism().unwrap_or(NonZeroUsize::MIN),
             strictness: Strictness::Strict,
         }

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
-use crate::worker::{Fault, Launch, MAX_COLLECTED, NoStart, Worker};
+use crate::launch::Launch;
+use crate::worker::{Fault, MAX_COLLECTED, NoStart, Worker};
 use crate::{Config, Job, Layer, Outcome, Protection, Strictness};
 
 /// Warm interpreters, ready to run jobs. Dropping it leaves no process and no file behind.
@@ -70,6 +71,8 @@ impl Sandbox {
             python: resolve(&config.python)?,
             profile: config.profile,
             site_packages: config.site_packages,
+            own_modules: config.own_modules,
+            seed: config.seed,
             layers: Layer::ALL.to_vec(),
         };
         let (first, missing) = start_first(&mut launch, &config.strictness)?;

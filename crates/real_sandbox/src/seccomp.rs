@@ -12,9 +12,11 @@
 //!                         EPERM
 //! ```
 //!
-//! The long list is installed once, in the worker, and inherited by every fork for nothing; it holds the worker's own calls too. A
-//! job adds a short filter that takes those away. (The kernel runs both and takes the stricter verdict. Installing the long list in
-//! every job would cost it half a millisecond.)
+//! It is installed once, in the worker, and every fork inherits it for nothing. The few calls that the worker makes beyond those
+//! of its jobs (it takes open files from a socket, and waits on a handle of its child) are no use to a job: it has no socket but
+//! pairs of its own, and such a handle can be waited on and nothing else. Where the worker has no PID namespace it must not stand
+//! behind the walls of its jobs (`Processes::Shared`); there a job adds a short filter that takes more away, and the
+//! kernel runs both.
 //!
 //! What is missing from the list on purpose: `execve` (no other program), `socket`, `connect` and `bind` (no network, not even
 //! the machine's own), `ptrace`, `process_vm_*`, `pidfd_*` (no other process), `mount`, `unshare`, `setns`, `chroot` (no way
@@ -33,9 +35,8 @@ pub(crate) enum Processes {
     Shared,
 }
 
-/// The long filter: what a job may do, and the few things that its worker does beyond that. As the bytes of the kernel's
-/// `struct sock_filter` array, like the other one.
-pub(crate) fn worker_filter() -> Vec<u8> {
+/// The long filter: what a worker and its jobs may do. As the bytes of the kernel's `struct sock_filter` array, like the other one.
+pub(crate) fn worker_filter(processes: Processes) -> Vec<u8> {
     let mut program = Program::start();
     program.when_number(libc::SYS_clone3, |body| body.give(SECCOMP_RET_ERRNO | ENOSYS as u32));
     program.when_number(libc::SYS_clone, |body| {
@@ -47,31 +48,30 @@ pub(crate) fn worker_filter() -> Vec<u8> {
     for rule in ARGUMENT_RULES {
         program.when_number(rule.number, |body| body.check(rule));
     }
-    for &number in ALLOWED.iter().chain(OLD_CALLS).chain(SIGNALS).chain(WORKER_ONLY) {
-        program.when_number(number, |body| body.give(SECCOMP_RET_ALLOW));
+    match processes {
+        Processes::Private => program.when_number(libc::SYS_prctl, |body| body.check(&THREAD_NAME)),
+        Processes::Shared => program.allow(RAISING),
+    }
+    for calls in [ALLOWED, OLD_CALLS, SIGNALS, SERVING] {
+        program.allow(calls);
     }
     program.give(DENY);
     program.bytes
 }
 
-/// The short filter, on top of the long one: takes away what only the worker needs.
-pub(crate) fn job_filter(processes: Processes) -> Vec<u8> {
+/// The short filter of a job whose processes are `Shared`: its worker's own calls, signals to others, and new processes.
+pub(crate) fn job_filter() -> Vec<u8> {
     let mut program = Program::start();
     program.when_number(libc::SYS_prctl, |body| body.check(&THREAD_NAME));
-    for &number in WORKER_ONLY {
+    for &number in RAISING.iter().chain(SERVING).chain(SIGNALS) {
         program.when_number(number, |body| body.give(DENY));
     }
-    if processes == Processes::Shared {
-        for &number in SIGNALS {
-            program.when_number(number, |body| body.give(DENY));
-        }
-        program.when_number(libc::SYS_clone, |body| {
-            body.load(OFFSET_ARGUMENTS);
-            body.push(JUMP_IF_BITS, 1, 0, CLONE_THREAD);
-            body.give(DENY);
-            body.give(SECCOMP_RET_ALLOW);
-        });
-    }
+    program.when_number(libc::SYS_clone, |body| {
+        body.load(OFFSET_ARGUMENTS);
+        body.push(JUMP_IF_BITS, 1, 0, CLONE_THREAD);
+        body.give(DENY);
+        body.give(SECCOMP_RET_ALLOW);
+    });
     program.give(SECCOMP_RET_ALLOW);
     program.bytes
 }
@@ -175,12 +175,12 @@ const ALLOWED: &[c_long] = &[
 
 const SIGNALS: &[c_long] = &[libc::SYS_kill, libc::SYS_tgkill, libc::SYS_tkill];
 
-/// What the worker does for its jobs: their working folder, their files, their confinement, their end.
-#[rustfmt::skip]
-const WORKER_ONLY: &[c_long] = &[
-    libc::SYS_mount, libc::SYS_umount2, libc::SYS_recvmsg, libc::SYS_sendmsg, libc::SYS_prctl, libc::SYS_capset,
-    libc::SYS_landlock_restrict_self, libc::SYS_pidfd_open, libc::SYS_setpgid,
-];
+/// What a worker does for its jobs: it takes their open files from a socket, and waits for their end.
+const SERVING: &[c_long] = &[libc::SYS_recvmsg, libc::SYS_sendmsg, libc::SYS_pidfd_open];
+
+/// What a job does to raise its walls, where its worker does not stand behind them.
+const RAISING: &[c_long] =
+    &[libc::SYS_prctl, libc::SYS_capset, libc::SYS_landlock_restrict_self, libc::SYS_setpgid];
 
 /// Calls that newer architectures no longer have: the same purposes under older names.
 #[cfg(target_arch = "x86_64")]
@@ -223,6 +223,12 @@ impl Program {
 
     fn give(&mut self, verdict: u32) {
         self.push(RETURN, 0, 0, verdict);
+    }
+
+    fn allow(&mut self, numbers: &[c_long]) {
+        for &number in numbers {
+            self.when_number(number, |body| body.give(SECCOMP_RET_ALLOW));
+        }
     }
 
     /// Runs `body`, which must end with a verdict, if the call is this one. The number stays loaded for the next test.

@@ -135,6 +135,11 @@ fn liars() {
         (
             "A8 patched json",
             "import json\njson.dumps = lambda *a, **k: 'x'\ndef f():\n    return 2\n",
+            "returned 2",
+        ),
+        (
+            "A8 patched parts of json",
+            "import json\njson.JSONEncoder.iterencode = lambda *a, **k: ['{', '}']\ndef f():\n    return 2\n",
             "exited 0",
         ),
         (
@@ -531,9 +536,19 @@ fn limits_and_neighbours() {
             "returned 1",
         ),
         (
-            "A25 a handle on the worker",
-            "import os\ndef f():\n    os.pidfd_open(1)\n",
+            "A25 a signal by a handle on the worker",
+            "import os, signal\ndef f():\n    signal.pidfd_send_signal(os.pidfd_open(1), 9)\n",
             "raised PermissionError",
+        ),
+        (
+            "A25 the worker's open files by a handle",
+            "import os\ndef f():\n    return errno('syscall', 438, os.pidfd_open(1), 5, 0)\n",
+            "returned 1",
+        ),
+        (
+            "A25 the worker's namespaces by a handle",
+            "import os\ndef f():\n    handle = os.pidfd_open(1)\n    return [errno('ioctl', handle, 0xFF00 + n, 0) for n in range(1, 12)] + [errno('setns', handle, 0x20000000)]\n",
+            "returned [1,1,1,1,1,1,1,1,1,1,1,1]",
         ),
         (
             "A25 signals by descriptor",

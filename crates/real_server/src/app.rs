@@ -53,7 +53,7 @@ impl App {
             metrics: Metrics::default(),
             live: Live::default(),
             requests: Semaphore::new(config.max_requests),
-            queue: Queue::start(move |items| score.score(items), config.queue),
+            queue: Queue::start(move |items, done| score.score(items, done), config.queue),
             judges,
             jobs: Semaphore::new(JOBS),
             draining: AtomicBool::new(false),

@@ -125,8 +125,8 @@ pub enum Error {
 
 /// What the server hands items to: [`Scorer`], or a stand-in for it in tests.
 pub trait Judges: Send + Sync + 'static {
-    /// One score for each completion, in order.
-    fn score(&self, items: &[(&Task, &str)]) -> Vec<Score>;
+    /// Gives `done` the place of each completion once, with its score, as soon as it is known.
+    fn score(&self, items: &[(&Task, &str)], done: &(dyn Fn(usize, Score) + Sync));
     /// Runs a program.
     fn run(&self, job: &Job) -> Result<Outcome, real_reward::Error>;
     /// Whether each assertion holds.
@@ -146,8 +146,8 @@ pub trait Judges: Send + Sync + 'static {
 }
 
 impl Judges for Scorer {
-    fn score(&self, items: &[(&Task, &str)]) -> Vec<Score> {
-        self.score_batch(items)
+    fn score(&self, items: &[(&Task, &str)], done: &(dyn Fn(usize, Score) + Sync)) {
+        self.score_each(items, done);
     }
 
     fn run(&self, job: &Job) -> Result<Outcome, real_reward::Error> {

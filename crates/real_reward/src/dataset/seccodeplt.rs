@@ -78,7 +78,7 @@ struct Cases {
 
 pub(super) fn load(path: &Path, split: Split, tools: &Tools) -> Result<Vec<Task>, Error> {
     let rows = parquet_rows::read::<Row>(path)?;
-    let runner = Runner::new(tools, Strictness::Degrade)?;
+    let runner = Runner::new(tools, Strictness::Degrade, 0)?;
     let cases = runner.parallel(&rows, |row| evaluate(&runner, row));
     rows.into_iter().zip(cases).map(|(row, cases)| Ok(task(row, split, cases?))).collect()
 }

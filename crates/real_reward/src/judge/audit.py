@@ -1,4 +1,4 @@
-"""Finds what silences or deceives a type checker. Trusted: it parses a program and never runs it."""
+"""Finds what silences or deceives a type checker. Trusted: it parses programs and never runs them."""
 
 import ast
 
@@ -26,6 +26,11 @@ HIDING = {
 
 # As attributes of anything these are common and harmless: `re.compile`, `table.eval`.
 NAMES_ONLY = {"exec", "eval", "compile", "globals", "locals", "vars", "setattr", "MYPY"}
+
+
+def audit_all(files):
+    """The findings in each file, given with the name of its entry point."""
+    return [audit(path, entry_point) for path, entry_point in files]
 
 
 def audit(path, entry_point):

@@ -1,8 +1,9 @@
-import io as _io, os as _os, subprocess as _subprocess
+"""Replaces the shell, which no test can have, by one that only says what it was told."""
+
+import io, os, subprocess
 
 
-def _stand_in(io, os, subprocess):
-    """Replaces the shell, which no test can have, by one that only says what it was told."""
+def stand_in():
 
     def printed(command):
         if not isinstance(command, str):
@@ -53,7 +54,3 @@ def _stand_in(io, os, subprocess):
     subprocess.check_output = lambda args, **options: run(args, **{**options, "stdout": subprocess.PIPE}).stdout
     subprocess.getoutput = lambda command: printed(command).rstrip("\n")
     subprocess.getstatusoutput = lambda command: (0, printed(command).rstrip("\n"))
-
-
-_stand_in(_io, _os, _subprocess)
-del _stand_in, _io, _os, _subprocess

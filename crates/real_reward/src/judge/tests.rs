@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use real_sandbox::{Action, Ending, Job, Limits, Outcome, Resource, Value};
 
 use crate::compare::{Origin, equal};
@@ -19,16 +21,10 @@ use crate::{
 };
 
 /// The prompts of `input("…")` are no output: they would otherwise be mixed with it, as standard output is no terminal.
-const QUIET_INPUT: &str = "
-import builtins as _builtins
-def _quiet(read):
-    return lambda prompt='', /: read()
-_builtins.input = _quiet(_builtins.input)
-del _quiet, _builtins
-";
+const QUIET_INPUT: &str = "import _real_input; _real_input.stand_in(); del _real_input\n";
 
 /// A stand-in for the shell, which the sandbox refuses.
-const SHELL: &str = include_str!("shell.py");
+const SHELL: &str = "import _real_shell; _real_shell.stand_in(); del _real_shell\n";
 
 /// Characters of an exception's message that are kept.
 const DETAIL: usize = 200;
@@ -41,6 +37,8 @@ pub(crate) struct TestRun {
     pub(crate) answers: Vec<Answer>,
     /// Why the program cannot run, if it cannot.
     pub(crate) not_runnable: Option<CaseVerdict>,
+    /// It has passed the test that cannot be passed.
+    pub(crate) canary_passed: bool,
 }
 
 /// What a test answered.
@@ -53,36 +51,15 @@ pub(crate) struct Answer {
 /// Files of a task, built.
 pub(crate) type Files = Vec<(String, Vec<u8>)>;
 
-/// Runs the functional tests and, if asked for and if the program runs at all, the attacks.
-pub(crate) fn judge(
-    runner: &Runner,
-    config: &RewardConfig,
-    task: &Task,
-    files: &Files,
-    program: &str,
-) -> Result<TestRun, Error> {
-    let suite = Suite { runner, config, task, files, program };
-    let mut answers = Vec::new();
-    let mut cases = suite.run(CaseKind::Function, &task.tests, &mut answers)?;
-    let not_runnable = not_runnable(&task.tests, &cases);
-    if config.run_attacks {
-        if not_runnable.is_none() {
-            cases.extend(suite.run(CaseKind::Attack, &task.attacks, &mut Vec::new())?);
-        } else {
-            let skipped =
-                CaseReport { kind: CaseKind::Attack, verdict: CaseVerdict::Skipped, detail: String::new() };
-            cases.extend(std::iter::repeat_n(skipped, task.attacks.len()));
-        }
-    }
-    Ok(TestRun { cases, answers, not_runnable })
-}
-
-struct Suite<'a> {
-    runner: &'a Runner,
-    config: &'a RewardConfig,
-    task: &'a Task,
-    files: &'a Files,
-    program: &'a str,
+/// The tests of a task, and a program to run them on.
+pub(crate) struct Suite<'a> {
+    pub(crate) runner: &'a Runner,
+    pub(crate) config: &'a RewardConfig,
+    pub(crate) task: &'a Task,
+    pub(crate) files: &'a Files,
+    pub(crate) program: &'a str,
+    /// Where the program is to be tried with a test that cannot be passed: the value that it would have to return or print.
+    pub(crate) canary: Option<&'a str>,
 }
 
 /// One test: what to run, and how to judge what happens.
@@ -97,17 +74,41 @@ enum Expect<'a> {
 }
 
 impl Suite<'_> {
+    /// Runs the functional tests and, if asked for and if the program runs at all, the attacks.
+    pub(crate) fn judge(&self) -> Result<TestRun, Error> {
+        let Task { tests, attacks, .. } = self.task;
+        let drawn = draw(tests.len(), self.config.tests as usize, self.config.test_seed, &self.task.id);
+        let mut answers = Vec::new();
+        let mut cases = self.run(CaseKind::Function, tests, &drawn, &mut answers)?;
+        let not_runnable = not_runnable(tests, &cases);
+        let canary_passed = match self.canary {
+            Some(canary) if not_runnable.is_none() => self.passes(tests, canary)?,
+            _ => false,
+        };
+        if self.config.run_attacks {
+            let all: Vec<usize> = (0..attacks.len()).collect();
+            if not_runnable.is_none() {
+                cases.extend(self.run(CaseKind::Attack, attacks, &all, &mut Vec::new())?);
+            } else {
+                cases.extend(all.iter().map(|_| skipped(CaseKind::Attack)));
+            }
+        }
+        Ok(TestRun { cases, answers, not_runnable, canary_passed })
+    }
+
     fn run(
         &self,
         kind: CaseKind,
         tests: &Tests,
+        drawn: &[usize],
         answers: &mut Vec<Answer>,
     ) -> Result<Vec<CaseReport>, Error> {
-        let mut reports: Vec<CaseReport> = Vec::with_capacity(tests.len());
+        let mut reports: Vec<CaseReport> = Vec::with_capacity(drawn.len());
         let mut exhausted = 0;
-        for (index, test) in self.tests(tests).enumerate() {
+        for &index in drawn {
+            let test = self.test(tests, index);
             if exhausted >= self.config.patience || reports.first().is_some_and(never_runs) {
-                reports.push(CaseReport { kind, verdict: CaseVerdict::Skipped, detail: String::new() });
+                reports.push(skipped(kind));
                 continue;
             }
             let outcome = self.outcome(test.action)?;
@@ -124,10 +125,22 @@ impl Suite<'_> {
         Ok(reports)
     }
 
-    fn tests<'t>(&'t self, tests: &'t Tests) -> Box<dyn Iterator<Item = Test<'t>> + 't> {
+    /// Whether the first test is passed where it expects a value that nobody can know.
+    fn passes(&self, tests: &Tests, canary: &str) -> Result<bool, Error> {
+        let outcome = self.outcome(self.test(tests, 0).action)?;
+        let returns = Expected::Returns(Value::Str(canary.to_owned()));
+        let prints = StdioExpected::Prints(canary.to_owned());
+        let expect = match tests {
+            Tests::Call { .. } => Expect::Call(&returns),
+            Tests::Stdio { .. } => Expect::Stdio(&prints),
+        };
+        Ok(self.verdict(&expect, &outcome).0 == CaseVerdict::Pass)
+    }
+
+    fn test<'t>(&self, tests: &'t Tests, index: usize) -> Test<'t> {
         match tests {
-            Tests::Call { cases } => Box::new(cases.iter().map(|case| self.call(case))),
-            Tests::Stdio { cases } => Box::new(cases.iter().map(script)),
+            Tests::Call { cases } => self.call(&cases[index]),
+            Tests::Stdio { cases } => script(&cases[index]),
         }
     }
 
@@ -224,6 +237,30 @@ impl Suite<'_> {
         };
         (if passed { CaseVerdict::Pass } else { CaseVerdict::Wrong }, String::new())
     }
+}
+
+/// The tests that are run: all of them, or as many as are wanted, the same for every answer to a task.
+fn draw(total: usize, wanted: usize, seed: u64, task: &str) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..total).collect();
+    if wanted == 0 || wanted >= total {
+        return all;
+    }
+    let mut key = [0; 32];
+    for (place, byte) in task.bytes().enumerate() {
+        key[place % 32] ^= byte.rotate_left((place / 32) as u32);
+    }
+    let mut rng = ChaCha8Rng::from_seed(key);
+    rng.set_stream(seed);
+    for place in 0..wanted {
+        all.swap(place, rng.random_range(place..total));
+    }
+    all.truncate(wanted);
+    all.sort_unstable();
+    all
+}
+
+fn skipped(kind: CaseKind) -> CaseReport {
+    CaseReport { kind, verdict: CaseVerdict::Skipped, detail: String::new() }
 }
 
 fn script(case: &StdioCase) -> Test<'_> {
@@ -327,4 +364,20 @@ fn shorten(text: &str) -> String {
         short.push('…');
     }
     short
+}
+
+#[cfg(test)]
+mod draws {
+    use super::draw;
+
+    #[test]
+    fn a_draw_depends_on_the_task_and_the_seed_alone() {
+        assert_eq!(draw(4, 0, 1, "a"), [0, 1, 2, 3]);
+        assert_eq!(draw(4, 9, 1, "a"), [0, 1, 2, 3]);
+        let drawn = draw(100, 5, 1, "a");
+        assert_eq!((drawn.len(), drawn.is_sorted(), &drawn), (5, true, &draw(100, 5, 1, "a")));
+        assert_ne!(drawn, draw(100, 5, 2, "a"));
+        assert_ne!(drawn, draw(100, 5, 1, "b"));
+        assert_ne!(draw(100, 5, 1, &"x".repeat(33)), draw(100, 5, 1, &"x".repeat(65)));
+    }
 }

@@ -6,18 +6,24 @@ ours; after it, whatever happens is the program's doing.
 """
 
 DEPTH = 100  # Nested JSON levels of a returned value; deeper is opaque. The reader takes 128.
-RESULT, LANDLOCK = 3, 4
+RESULT, PROGRAM = 3, 4
+MAX_FILES = 64
 OUT_OF_MEMORY = b'{"raised":{"types":["MemoryError","Exception","BaseException","object"],"message":"","at_import":false}}'
+# Made once: `json.loads` and `json.dumps` do a good deal more than is needed, in every job.
+from_json = json.JSONDecoder().scan_once
+to_json = json.JSONEncoder(allow_nan=False).encode
 
 
-def run_job(worker, request, files):
+def run_job(worker, request):
     """Never returns."""
     started = False
     try:
-        payload = json.loads(os.read(files[0], os.fstat(files[0]).st_size))
-        adopt([*files[1:], worker.landlock])
-        enter_box(worker, payload["files"])
+        payload, _ = from_json(os.read(PROGRAM, request[5]).decode(), 0)
+        os.chdir(worker.box.path)
+        for name, content in payload["files"]:
+            place(name, content)
         confine(worker, request)
+        os.closerange(PROGRAM, 4096)
         job = Job(payload)
         job.prelude()
         os.write(RESULT, b"R")
@@ -31,50 +37,29 @@ def run_job(worker, request, files):
         os._exit(1)
 
 
-def adopt(files):
-    """Standard input, output and error, the result pipe and the ruleset become 0 to 4; nothing else stays open."""
-    files = [descriptor for descriptor in files if descriptor is not None]
-    high = [os.dup2(descriptor, 200 + place, False) for place, descriptor in enumerate(files)]
-    for place, descriptor in enumerate(high):
-        os.dup2(descriptor, place)
-    os.closerange(len(files), 4096)
-
-
-def enter_box(worker, files):
-    import base64
-
-    os.chdir(worker.box.path)
-    for name, content in files:
-        with open(name, "xb") as file:
-            file.write(base64.b64decode(content))
+def place(name, content):
+    with open(name, "xb") as file:
+        file.write(sys.modules["base64"].b64decode(content))
 
 
 def confine(worker, request):
-    """Limits, then no capability, no way up, no file, no system call beyond the lists."""
-    call(libc.prctl, PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if not worker.owns_pids:
-        os.setpgid(0, 0)
-    limits = {
-        resource.RLIMIT_AS: worker.own_memory + request["memory"],
-        resource.RLIMIT_CPU: int(request["cpu"]) + 2,
-        resource.RLIMIT_FSIZE: request["file_size"],
-        resource.RLIMIT_NOFILE: 64,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_MEMLOCK: 0,
-        resource.RLIMIT_MSGQUEUE: 0,
-    }
-    if "user_namespace" in worker.config["layers"]:
+    """Limits, which differ from job to job, and the walls that the worker does not stand behind."""
+    cpu, memory, file_size, _, processes, _ = request
+    set_limit(resource.RLIMIT_AS, worker.own_memory + memory)
+    set_limit(resource.RLIMIT_CPU, int(cpu) + 2)
+    set_limit(resource.RLIMIT_FSIZE, file_size)
+    set_limit(resource.RLIMIT_NOFILE, MAX_FILES)
+    if worker.counts_processes:
         # Counted within the namespace, where the launcher and the worker live too.
-        limits[resource.RLIMIT_NPROC] = request["processes"] + 2
-    for limit, value in limits.items():
-        resource.setrlimit(limit, (value, value))
-    nothing = bytes(24)
-    system_call(worker.config["syscalls"]["capset"], struct.pack("Ii", 0x20080522, 0), nothing)
-    if worker.landlock is not None:
-        system_call(worker.config["syscalls"]["landlock_restrict_self"], LANDLOCK, 0)
-        os.close(LANDLOCK)
-    if worker.seccomp is not None:
-        worker.seccomp.install()
+        set_limit(resource.RLIMIT_NPROC, processes + 2)
+    if not worker.owns_pids:
+        call(libc.prctl, PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        os.setpgid(0, 0)
+        worker.walls.rise_around_job()
+
+
+def set_limit(resource_number, value):
+    resource.setrlimit(resource_number, (value, value))
 
 
 class Job:
@@ -85,12 +70,10 @@ class Job:
         sys.modules[module.__name__] = sys.modules["__main__"] = module
         self.globals = module.__dict__
         sys.argv[:] = ["program.py"]
-        sys.modules["random"].seed(0)
-        if "numpy.random" in sys.modules:
-            sys.modules["numpy.random"].seed(0)
 
     def prelude(self):
-        exec(compile(self.payload["prelude"], "prelude.py", "exec", dont_inherit=True), self.globals)
+        if self.payload["prelude"]:
+            exec(compile(self.payload["prelude"], "prelude.py", "exec", dont_inherit=True), self.globals)
 
     def run(self):
         try:
@@ -186,7 +169,7 @@ def entry_point(namespace, dotted):
 
 def send(frame):
     sys.setrecursionlimit(10_000)
-    send_bytes(json.dumps(frame, allow_nan=False).encode())
+    send_bytes(to_json(frame).encode())
 
 
 def send_bytes(data):
@@ -198,8 +181,7 @@ def send_bytes(data):
 
 def remember_source(source):
     """For tracebacks that quote the line."""
-    cache = sys.modules["linecache"].cache
-    cache["program.py"] = (len(source), None, source.splitlines(True), "program.py")
+    sys.modules["linecache"].cache["program.py"] = (lambda: source,)
 
 
 def show(error):
