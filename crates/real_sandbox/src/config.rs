@@ -100,6 +100,17 @@ impl fmt::Display for Layer {
     }
 }
 
+/// What bounds the memory of all processes of a job together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlGroups {
+    /// Control groups of version 2.
+    V2,
+    /// Control groups of version 1.
+    V1,
+    /// None, and why: only [`Limits::memory`](crate::Limits::memory) of each process and their number hold.
+    None(String),
+}
+
 /// What is really enforced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protection {
@@ -109,6 +120,8 @@ pub struct Protection {
     pub missing: Vec<(Layer, String)>,
     /// Version of the kernel's Landlock interface; 0 for none.
     pub landlock_version: u32,
+    /// What bounds the memory of all processes of a job together. Beside the layers: no strictness asks for it.
+    pub control_groups: ControlGroups,
     /// Version of the interpreter.
     pub python: String,
     /// Address space of the warm interpreter, bytes: what [`Limits::memory`](crate::Limits::memory) comes on top of.

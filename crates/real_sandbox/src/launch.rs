@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
+use crate::group::Hierarchy;
 use crate::seccomp::{self, Processes};
 use crate::{Layer, Profile};
 
@@ -41,6 +42,8 @@ pub(crate) struct Launch {
     pub(crate) own_modules: Vec<(String, String)>,
     pub(crate) seed: u32,
     pub(crate) layers: Vec<Layer>,
+    /// Where each worker has a control group, if it has one.
+    pub(crate) hierarchy: Option<Hierarchy>,
 }
 
 impl Launch {

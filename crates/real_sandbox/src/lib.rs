@@ -49,17 +49,19 @@
 //! Most of it is the kernel's work for a fork: page tables to copy and to take down, and a few hundred pages that the interpreter writes to
 //! (each a fault and a copy). So the worker holds little, and a job runs as few lines of ours as can be: the worker itself stands behind the walls
 //! that its jobs inherit, descriptors arrive where they are needed, seeds and encoders are made once.
-//! `cargo run --release -p real_sandbox --example bench_sandbox` measures it.
+//! `cargo xtask bench reward` measures it.
 //!
 //! # What it does not do
 //!
-//! - It sets no control group: [`Limits::memory`] holds for each process of a job, and [`Limits::processes`] bounds their number.
+//! - Where it can make no control group, [`Limits::memory`] holds for each process of a job, and [`Limits::processes`] bounds their number:
+//!   [`Protection::control_groups`] says which.
 //! - It does not hide the machine's clock, its processor or the kernel's version.
 //! - It does not make programs deterministic beyond a fixed hash seed, seeded `random` and `numpy.random`, and one thread of BLAS.
 //! - A program that leaves the interpreter's memory safety (`ctypes`) is contained by the walls, not by Python.
 
 mod claim;
 mod config;
+mod group;
 mod job;
 mod launch;
 mod pipes;
@@ -68,7 +70,7 @@ mod seccomp;
 mod value;
 mod worker;
 
-pub use config::{Config, Layer, Profile, Protection, Strictness};
+pub use config::{Config, ControlGroups, Layer, Profile, Protection, Strictness};
 pub use job::{Action, Ending, Job, Limits, Outcome, Resource};
 pub use sandbox::{Error, Sandbox};
 pub use value::Value;

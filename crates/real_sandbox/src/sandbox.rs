@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
+use crate::group::Hierarchy;
 use crate::launch::Launch;
 use crate::worker::{Fault, MAX_COLLECTED, NoStart, Worker};
-use crate::{Config, Job, Layer, Outcome, Protection, Strictness};
+use crate::{Config, ControlGroups, Ending, Job, Layer, Outcome, Protection, Resource, Strictness};
 
 /// Warm interpreters, ready to run jobs. Dropping it leaves no process and no file behind.
 #[derive(Debug)]
@@ -67,6 +69,11 @@ pub enum Error {
 impl Sandbox {
     /// Starts the workers and waits until they are warm.
     pub fn start(config: Config) -> Result<Self, Error> {
+        let hierarchy = Hierarchy::find();
+        let control_groups = match &hierarchy {
+            Ok(hierarchy) => hierarchy.version.clone(),
+            Err(reason) => ControlGroups::None(reason.clone()),
+        };
         let mut launch = Launch {
             python: resolve(&config.python)?,
             profile: config.profile,
@@ -74,6 +81,7 @@ impl Sandbox {
             own_modules: config.own_modules,
             seed: config.seed,
             layers: Layer::ALL.to_vec(),
+            hierarchy: hierarchy.ok(),
         };
         let (first, missing) = start_first(&mut launch, &config.strictness)?;
         let facts = first.facts().clone();
@@ -83,6 +91,7 @@ impl Sandbox {
             enforced: launch.layers.clone(),
             missing,
             landlock_version: facts.landlock,
+            control_groups,
             python: facts.python,
             interpreter_memory: facts.memory,
         };
@@ -97,14 +106,15 @@ impl Sandbox {
     pub fn run(&self, job: &Job) -> Result<Outcome, Error> {
         check(job)?;
         match self.try_run(job)? {
+            Ok(outcome) => return Ok(outcome),
+            Err(Fault::Starved) => return Ok(starved()),
+            Err(fault) => tracing::warn!(?fault, "a job is tried again"),
+        }
+        match self.try_run(job)? {
             Ok(outcome) => Ok(outcome),
-            Err(fault) => {
-                tracing::warn!(?fault, "a job is tried again");
-                self.try_run(job)?.map_err(|fault| match fault {
-                    Fault::Lost(reason) => Error::Lost(reason),
-                    Fault::NeverRan(reason) => Error::NeverRan(reason),
-                })
-            }
+            Err(Fault::Starved) => Ok(starved()),
+            Err(Fault::Lost(reason)) => Err(Error::Lost(reason)),
+            Err(Fault::NeverRan(reason)) => Err(Error::NeverRan(reason)),
         }
     }
 
@@ -140,6 +150,18 @@ impl Sandbox {
     }
 }
 
+/// The outcome of a job that took so much memory that the kernel killed its worker.
+fn starved() -> Outcome {
+    Outcome {
+        ending: Ending::Exceeded(Resource::Memory),
+        stdout: Vec::new(),
+        stderr: Vec::new(),
+        files: Vec::new(),
+        wall: Duration::ZERO,
+        cpu: Duration::ZERO,
+    }
+}
+
 /// A place in the pool, taken by one job, and given back however the job ends.
 struct Place<'a> {
     sandbox: &'a Sandbox,
@@ -153,7 +175,7 @@ impl Place<'_> {
             None => Worker::start(&self.sandbox.launch)?,
         };
         let result = worker.run(job);
-        if !matches!(result, Err(Fault::Lost(_))) {
+        if !matches!(result, Err(Fault::Lost(_) | Fault::Starved)) {
             self.worker = Some(worker);
         }
         Ok(result)

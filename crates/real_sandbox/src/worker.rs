@@ -1,5 +1,6 @@
 //! One warm interpreter, seen from this side of its control socket.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read as _};
 use std::mem::MaybeUninit;
@@ -16,6 +17,7 @@ use rustix::net::{
 use serde::Deserialize;
 use tempfile::TempDir;
 
+use crate::group::{Group, Hierarchy};
 use crate::launch::Launch;
 use crate::pipes::Pipes;
 use crate::{Ending, Job, Layer, Outcome, Resource, claim};
@@ -54,6 +56,8 @@ pub(crate) enum NoStart {
 pub(crate) enum Fault {
     /// The worker is gone, or does not answer.
     Lost(String),
+    /// The worker was killed because its job took too much memory: the program's doing.
+    Starved,
     /// The worker is well, and the job failed before its program got control.
     NeverRan(String),
 }
@@ -63,6 +67,10 @@ pub(crate) struct Worker {
     control: Option<OwnedFd>,
     launcher: Child,
     facts: Facts,
+    /// Removed last, when its processes are gone.
+    group: Option<Group>,
+    /// Processes in it that the kernel had killed for want of memory, when it was last asked.
+    kills: Cell<u64>,
     /// The working folder of the jobs, where they have no file system of their own.
     folder: Option<TempDir>,
 }
@@ -132,7 +140,12 @@ impl Worker {
                 .map_err(|error| NoStart::Io(error.into()))?;
         let launcher = launch.spawn(theirs).map_err(NoStart::Io)?;
         let facts = Facts { python: String::new(), landlock: 0, memory: 0 };
-        let mut worker = Self { control: Some(control), launcher, facts, folder };
+        let group = launch.hierarchy.as_ref().map(Hierarchy::group).transpose().map_err(NoStart::Failed)?;
+        let mut worker = Self { control: Some(control), launcher, facts, group, kills: Cell::new(0), folder };
+        if let Some(group) = &worker.group {
+            // Before the launcher hears of anything, and starts anybody.
+            group.enclose(worker.launcher.id()).map_err(NoStart::Failed)?;
+        }
         worker.facts = worker.greet(launch)?;
         Ok(worker)
     }
@@ -161,12 +174,24 @@ impl Worker {
     pub(crate) fn run(&self, job: &Job) -> Result<Outcome, Fault> {
         let lost = |error: io::Error| Fault::Lost(error.to_string());
         let mut pipes = Pipes::open(job).map_err(lost)?;
+        if let Some(group) = &self.group {
+            let memory = self.facts.memory + job.limits.memory + space(job);
+            // The launcher, the worker, and a job that is being killed while the next one starts.
+            group.limit(memory, 2 * job.limits.processes + 4).map_err(Fault::Lost)?;
+        }
         let started = Instant::now();
         self.submit(job, &mut pipes).map_err(lost)?;
-        let (reply, handles) = self.follow(job, &mut pipes, started)?;
+        let followed = self.follow(job, &mut pipes, started);
         let wall = started.elapsed();
+        let (reply, handles) = match followed {
+            Err(Fault::Lost(_)) if self.was_starved() => return Err(Fault::Starved),
+            other => other?,
+        };
         pipes.drain();
-        let ending = ending(&pipes, &reply)?;
+        let mut ending = ending(&pipes, &reply)?;
+        if self.was_starved() {
+            ending = Ending::Exceeded(Resource::Memory);
+        }
         let files = reply.files.into_iter().zip(handles).map(|(name, handle)| {
             let mut content = Vec::new();
             File::from(handle).take(space(job)).read_to_end(&mut content).map(|_| (name, content))
@@ -179,6 +204,13 @@ impl Worker {
             wall,
             cpu: Duration::try_from_secs_f64(reply.cpu).unwrap_or_default(),
         })
+    }
+
+    /// Whether the kernel has killed a process for want of memory since this was last asked.
+    fn was_starved(&self) -> bool {
+        let Some(group) = &self.group else { return false };
+        let kills = group.kills();
+        kills > self.kills.replace(kills)
     }
 
     /// Sends the job off: numbers in the message, everything else in open files, whose writing ends are ours no longer.

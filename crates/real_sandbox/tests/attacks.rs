@@ -9,7 +9,7 @@ mod support;
 
 use std::time::Duration;
 
-use real_sandbox::{Job, Layer};
+use real_sandbox::{ControlGroups, Job, Layer};
 use support::{call, describe, offers, run, sandbox, script};
 
 const HELPERS: &str = "\
@@ -399,6 +399,29 @@ fn exhaustion() {
             ),
         ]);
     }
+}
+
+/// Memory that no single process has too much of.
+#[test]
+fn memory_of_many_processes() {
+    if let ControlGroups::None(reason) = &sandbox().protection().control_groups {
+        eprintln!("skipped: memory_of_many_processes: {reason}");
+        return;
+    }
+    let together = "\
+import os, time
+def f():
+    for _ in range(8):
+        if os.fork() == 0:
+            hoard = bytearray(180 << 20)
+            hoard[::4096] = b'x' * len(hoard[::4096])
+            time.sleep(60)
+    for _ in range(8):
+        if os.wait()[1]:
+            os._exit(1)
+";
+    check("A19 memory of many processes", together, "exceeded memory | exceeded time");
+    check("A19 a job after that one", "def f():\n    return len(bytes(100 << 20))\n", "returned 104857600");
 }
 
 /// Descendants that want to outlive the job, or to keep its pipes open.

@@ -194,6 +194,41 @@ fn check_degraded(sandbox: &Sandbox, layers: &[Layer]) {
     }
 }
 
+/// The same test binary where no user namespace can be made: in one that forbids more of them.
+#[test]
+fn strict_refuses_what_degrade_reports() {
+    const MARK: &str = "REAL_SANDBOX_WITHOUT_NAMESPACES";
+    if std::env::var_os(MARK).is_some() {
+        let refused = Sandbox::start(config(1, Strictness::Strict));
+        assert!(matches!(refused, Err(Error::Unprotected { .. })), "{refused:?}");
+        let sandbox = Sandbox::start(config(1, Strictness::Degrade)).unwrap();
+        let missing = &sandbox.protection().missing;
+        assert!(missing.iter().any(|(layer, _)| *layer == Layer::UserNamespace), "{missing:?}");
+        assert!(!sandbox.protection().is_complete() && !sandbox.protection().has(Layer::UserNamespace));
+        assert_eq!(sandbox.run(&call("def f():\n    return 1\n")).unwrap().ending, one());
+        return;
+    }
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" --exact strict_refuses_what_degrade_reports";
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .env(MARK, "1")
+        .output();
+    let Ok(output) = output else {
+        eprintln!("skipped: strict_refuses_what_degrade_reports: there is no `unshare`");
+        return;
+    };
+    let report = String::from_utf8_lossy(&output.stdout);
+    if !report.contains("running 1 test") {
+        eprintln!(
+            "skipped: strict_refuses_what_degrade_reports: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        return;
+    }
+    assert!(output.status.success(), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn a_missing_interpreter_is_named() {
     let python = "no-such-python".into();
