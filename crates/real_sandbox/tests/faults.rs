@@ -236,6 +236,20 @@ fn a_missing_interpreter_is_named() {
     assert!(error.contains("no-such-python"), "{error}");
 }
 
+/// A program's own `/tmp` would hide them.
+#[test]
+fn packages_in_tmp_are_refused_with_advice() {
+    if !Sandbox::start(config(1, Strictness::Degrade)).unwrap().protection().has(Layer::Namespaces) {
+        eprintln!("skipped: packages_in_tmp_are_refused_with_advice: there are no namespaces here");
+        return;
+    }
+    let folder = tempfile::Builder::new().tempdir_in("/tmp").unwrap();
+    let site_packages = vec![folder.path().to_owned()];
+    let error =
+        Sandbox::start(Config { site_packages, ..config(1, Strictness::Strict) }).unwrap_err().to_string();
+    assert!(error.contains("XDG_CACHE_HOME"), "{error}");
+}
+
 #[test]
 fn a_dropped_sandbox_ends_its_jobs() {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);

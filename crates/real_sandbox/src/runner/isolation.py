@@ -114,6 +114,9 @@ def readable_paths(config):
 
 def build_root(config, readable):
     """A root of our own: an empty file system with the readable paths mounted in it, and the old root taken away."""
+    for path in readable:
+        if path.startswith("/tmp/"):
+            raise OSError(f"{path} lies in /tmp, which programs have to themselves: keep it elsewhere (XDG_CACHE_HOME moves the cache)")
     sources = {path: os.path.realpath(path) for path in [*readable, "/dev/null", "/dev/urandom"]}
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
