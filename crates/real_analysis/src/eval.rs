@@ -14,6 +14,7 @@
 mod calls;
 mod guards;
 mod heap;
+mod notes;
 mod ops;
 mod patterns;
 mod returns;
@@ -64,6 +65,8 @@ pub(crate) struct Report {
     pub(crate) message: String,
     pub(crate) confidence: f32,
     pub(crate) flow: Vec<(Range, String)>,
+    /// The check or filter that was seen, and why it does not suffice.
+    pub(crate) guard: Option<String>,
 }
 
 /// What a function does, seen from a call with certain arguments.
@@ -137,8 +140,12 @@ pub(crate) struct Engine<'a> {
     frames: Vec<Frame>,
     memo: FxHashMap<(FunctionId, Vec<Value>), Rc<Summary>>,
     pub(crate) reports: Vec<Report>,
+    /// What to say in the next report about the check that was seen.
+    guard: Option<String>,
     reported: FxHashSet<(Weakness, Range)>,
     fuel: u64,
+    /// Steps left for the proof that is being looked for.
+    proof_steps: u32,
     pub(crate) budget_hit: bool,
     /// Something outside the frames changed: globals, fields, captured variables.
     changed: bool,
@@ -170,8 +177,10 @@ impl<'a> Engine<'a> {
             frames: Vec::new(),
             memo: FxHashMap::default(),
             reports: Vec::new(),
+            guard: None,
             reported: FxHashSet::default(),
             fuel: FUEL_BASE + FUEL_PER_INST * insts as u64,
+            proof_steps: 0,
             budget_hit: module.truncated,
             changed: false,
             threat_model,
@@ -389,8 +398,10 @@ impl<'a> Engine<'a> {
         flow: Vec<(Range, String)>,
     ) {
         if !self.in_prelude() && self.reported.insert((weakness, range)) {
-            self.reports.push(Report { weakness, range, message, confidence, flow });
+            let guard = self.guard.take();
+            self.reports.push(Report { weakness, range, message, confidence, flow, guard });
         }
+        self.guard = None;
     }
 
     fn set_field(&mut self, class: ClassId, name: Symbol, value: &Value) {

@@ -32,6 +32,14 @@ pub struct Finding {
     /// Where the sink is.
     #[serde(flatten)]
     pub span: Span,
+    /// The check or filter that was seen, and why it does not suffice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guard: Option<String>,
+    /// The same for the same weakness in the next version of a program: lines may have moved, and code beside it may have changed.
+    pub fingerprint: String,
+    /// A comment asks people's tools to look away: `# real: ignore` or `# real: ignore[rule]`. For a reward it means nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub suppressed: bool,
     /// From source to sink; empty for weaknesses without a data flow.
     pub flow: Vec<FlowStep>,
 }
@@ -91,5 +99,26 @@ impl<'a> Lines<'a> {
         let start = self.starts[line] as usize;
         let before = self.source.get(start..offset as usize).unwrap_or_default();
         (line as u32 + 1, before.chars().count() as u32 + 1)
+    }
+}
+
+/// A number that a sink keeps when the program around it changes: of its rule, its text without spaces, and how many of the same
+/// came before.
+pub(crate) fn fingerprint(rule: &str, code: &str, earlier: usize) -> String {
+    // FNV-1a: written down with findings, so it must not change with a library.
+    let text = code.split_whitespace().flat_map(str::bytes);
+    let all = rule.bytes().chain([0]).chain(text).chain([0]).chain((earlier as u64).to_le_bytes());
+    let hash = all.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+/// Whether a comment asks to ignore a rule.
+pub(crate) fn is_suppressed(comment: &str, rule: &str) -> bool {
+    let Some((_, request)) = comment.split_once("real: ignore") else { return false };
+    match request.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((rules, _)) => rules.split(',').any(|name| name.trim() == rule),
+        None => !request.starts_with(|next: char| next.is_alphanumeric() || next == '['),
     }
 }

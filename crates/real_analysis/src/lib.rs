@@ -36,6 +36,7 @@ pub use python::{Outline, OutlineItem, OutlineKind, outline};
 use std::sync::Arc;
 
 use library::Libraries;
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 /// What to assume about a program besides its text.
@@ -49,6 +50,10 @@ pub struct Options {
     pub entry_point: Option<String>,
     /// What the entry point returns, so that whoever gets it will interpret it.
     pub returns: Option<Returned>,
+    /// What to believe without proof.
+    pub mode: Mode,
+    /// Parameters, by name, whose values nobody hostile chooses: the contract of a task says so.
+    pub trusted_params: Vec<String>,
     /// What is known about libraries beside what is built in; its entries go first.
     pub library: Option<Arc<Library>>,
 }
@@ -67,6 +72,18 @@ pub enum Returned {
     Header,
     /// An SQL statement.
     Sql,
+}
+
+/// What to believe without proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Annotations hold, what an unknown function returns is hostile only if its arguments are, a function named `escape` that
+    /// nobody can look into escapes, and who calls a function decides what it is given.
+    #[default]
+    Precise,
+    /// None of this: whatever is not known to be harmless is hostile, and every function may be called by anybody.
+    Sound,
 }
 
 /// Where hostile data comes from.
@@ -96,17 +113,37 @@ pub fn analyze(source: &str, options: &Options) -> Analysis {
     let missing = missing::reports(&module, &exposed);
     let named = names::reports(&module, &routes);
     let timed = timing::reports(&module);
-    let lines = finding::Lines::new(source);
-    let mut findings: Vec<Finding> = engine
-        .reports
-        .iter()
-        .chain(&missing)
-        .chain(&named)
-        .chain(&timed)
-        .map(|report| finding(report, &lines))
-        .collect();
-    findings.sort_by(|a, b| (a.span, a.rule).cmp(&(b.span, b.rule)));
+    let reports = engine.reports.iter().chain(&missing).chain(&named).chain(&timed);
+    let findings = findings(source, &program, reports);
     Analysis { parsed: program.valid(), threat_model, findings, budget_hit: engine.budget_hit }
+}
+
+/// The reports in order of position, in terms of the text.
+fn findings<'r>(
+    source: &str,
+    program: &python::Parsed,
+    reports: impl Iterator<Item = &'r eval::Report>,
+) -> Vec<Finding> {
+    let lines = finding::Lines::new(source);
+    let text = |start: u32, end: u32| source.get(start as usize..end as usize).unwrap_or_default();
+    let mut findings: Vec<Finding> = reports.map(|report| finding(report, &lines)).collect();
+    if findings.is_empty() {
+        return findings;
+    }
+    findings.sort_by(|a, b| (a.span, a.rule).cmp(&(b.span, b.rule)));
+    let comments: Vec<(u32, &str)> =
+        program.comments().map(|range| (lines.span(range).line, text(range.start, range.end))).collect();
+    let mut seen: FxHashMap<(&str, &str), usize> = FxHashMap::default();
+    for finding in &mut findings {
+        let code = text(finding.span.start, finding.span.end);
+        let earlier = seen.entry((finding.rule, code)).or_default();
+        finding.fingerprint = finding::fingerprint(finding.rule, code, *earlier);
+        *earlier += 1;
+        let own_lines = finding.span.line..=finding.span.end_line;
+        let mut own = comments.iter().filter(|(line, _)| own_lines.contains(line));
+        finding.suppressed = own.any(|(_, comment)| finding::is_suppressed(comment, finding.rule));
+    }
+    findings
 }
 
 fn finding(report: &eval::Report, lines: &finding::Lines<'_>) -> Finding {
@@ -116,6 +153,9 @@ fn finding(report: &eval::Report, lines: &finding::Lines<'_>) -> Finding {
         message: report.message.clone(),
         confidence: report.confidence.clamp(0.0, 1.0),
         span: lines.span(report.range),
+        guard: report.guard.clone(),
+        fingerprint: String::new(),
+        suppressed: false,
         flow: report.flow.iter().map(|step| eval::step(lines, step)).collect(),
     }
 }

@@ -65,6 +65,8 @@ pub(crate) enum Concept {
     Row,
     /// A filter of a database of documents.
     Document,
+    /// A host that is contacted by something which is no client of URLs.
+    Host,
     /// The value of a header of a response.
     Header,
 }

@@ -91,7 +91,7 @@ impl<'a> Scene<'a> {
 }
 
 fn report(weakness: Weakness, range: Range, message: String, confidence: f32) -> Report {
-    Report { weakness, range, message, confidence, flow: Vec::new() }
+    Report { weakness, range, message, confidence, flow: Vec::new(), guard: None }
 }
 
 /// Whether one of the words of a name is among `words`: `operator_id` consists of `operator` and `id`.

@@ -291,5 +291,12 @@ fn is_secret_text(text: &str) -> bool {
 }
 
 fn report(weakness: Weakness, range: Range, confidence: f32) -> Report {
-    Report { weakness, range, message: weakness.consequence().to_owned(), confidence, flow: Vec::new() }
+    Report {
+        weakness,
+        range,
+        message: weakness.consequence().to_owned(),
+        confidence,
+        flow: Vec::new(),
+        guard: None,
+    }
 }

@@ -44,6 +44,11 @@ impl Parsed {
         &self.tree().syntax().body
     }
 
+    /// The place of every comment.
+    pub(crate) fn comments(&self) -> impl Iterator<Item = Range> {
+        self.tokens().iter().filter(|token| token.kind() == TokenKind::Comment).map(range_of)
+    }
+
     fn tokens(&self) -> &Tokens {
         self.tree().tokens()
     }

@@ -302,7 +302,9 @@ pub(crate) fn judge(
         Concept::Html => Some((Weakness::CrossSiteScripting, html::judge(text)?)),
         Concept::Template => all(Weakness::TemplateInjection, text),
         Concept::Redirect => Some((Weakness::OpenRedirect, url::judge(text, url::Purpose::Redirect)?)),
-        Concept::Url => Some((Weakness::ServerSideRequestForgery, url::judge(text, url::Purpose::Fetch)?)),
+        Concept::Url | Concept::Host => {
+            Some((Weakness::ServerSideRequestForgery, url::judge(text, url::Purpose::Fetch)?))
+        }
         Concept::DynamicName => Some((Weakness::CodeInjection, code::judge_name(text)?)),
         Concept::XPath => Some((Weakness::XPathInjection, query::judge_xpath(text)?)),
         Concept::Ldap => Some((Weakness::LdapInjection, query::judge_ldap(text)?)),
@@ -325,6 +327,7 @@ pub(crate) fn needs_stranger(concept: Concept) -> bool {
     matches!(
         concept,
         Concept::Header
+            | Concept::Host
             | Concept::Log
             | Concept::PlainXml
             | Concept::Row

@@ -42,6 +42,7 @@ fn comparisons(body: &Body<'_>) -> Vec<Report> {
         message: Weakness::TimedComparison.consequence().to_owned(),
         confidence: 0.6,
         flow: Vec::new(),
+        guard: None,
     };
     found.map(report).collect()
 }

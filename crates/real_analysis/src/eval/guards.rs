@@ -29,7 +29,30 @@ const MAX_STEPS: u32 = 200;
 /// Conditions inside conditions, meetings inside paths.
 const MAX_DEPTH: u32 = 6;
 
+/// What is asked: of which value, and how many conditions deep.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Query {
+    value: ValueId,
+    depth: u32,
+}
+
+impl Query {
+    fn deeper(self) -> Self {
+        Self { depth: self.depth + 1, ..self }
+    }
+
+    fn of(self, value: ValueId) -> Self {
+        Self { value, ..self }
+    }
+}
+
 impl Engine<'_> {
+    /// A new question, with a supply of steps for its answer.
+    pub(super) fn query(&mut self, value: ValueId) -> Query {
+        self.proof_steps = MAX_STEPS;
+        Query { value, depth: 0 }
+    }
+
     /// What is proved of a value in a block before the instruction `limit`.
     pub(super) fn facts_at(&mut self, value: ValueId, block: BlockId, limit: Option<ValueId>) -> Refinement {
         let function = self.frame().function;
@@ -38,47 +61,39 @@ impl Engine<'_> {
         if !prepared.checked.contains(&value) {
             return Refinement::nothing();
         }
-        let mut steps = MAX_STEPS;
-        self.facts_on_path(value, block, limit, None, 0, &mut steps)
+        let query = self.query(value);
+        self.facts_on_path(query, block, limit, None)
     }
 
     /// What is proved of a value from the block up to `stop`, which is not included.
     fn facts_on_path(
         &mut self,
-        value: ValueId,
+        query: Query,
         block: BlockId,
         limit: Option<ValueId>,
         stop: Option<BlockId>,
-        depth: u32,
-        steps: &mut u32,
     ) -> Refinement {
+        let value = query.value;
         let prepared = self.prepare(self.frame().function);
         let mut proof = Refinement::nothing();
         let (mut at, mut limit) = (block, limit);
-        while Some(at) != stop && *steps > 0 {
-            *steps -= 1;
+        while Some(at) != stop && self.proof_steps > 0 {
+            self.proof_steps -= 1;
             proof = proof.meet(self.facts_of_calls(value, at, limit));
             limit = None;
             let preds = &self.function().blocks[at.index()].preds;
             let Some(parent) = prepared.dominators.parent(at) else { break };
             if let [pred] = preds[..] {
-                proof = proof.meet(self.facts_of_edge(value, pred, at, depth, steps));
+                proof = proof.meet(self.facts_of_edge(query, pred, at));
                 at = pred;
                 continue;
             }
             let has_back_edge = preds.iter().any(|pred| prepared.dominators.is_back_edge(*pred, at));
-            if !has_back_edge && depth < MAX_DEPTH && preds.len() <= 6 {
+            if !has_back_edge && query.depth < MAX_DEPTH && preds.len() <= 6 {
                 let mut joined = Refinement::impossible();
                 for pred in preds.clone() {
                     if self.frame().executed[pred.index()] {
-                        joined = joined.join(self.facts_on_path(
-                            value,
-                            pred,
-                            None,
-                            Some(parent),
-                            depth + 1,
-                            steps,
-                        ));
+                        joined = joined.join(self.facts_on_path(query.deeper(), pred, None, Some(parent)));
                     }
                 }
                 proof = proof.meet(joined);
@@ -88,20 +103,11 @@ impl Engine<'_> {
         proof
     }
 
-    fn facts_of_edge(
-        &mut self,
-        value: ValueId,
-        from: BlockId,
-        to: BlockId,
-        depth: u32,
-        steps: &mut u32,
-    ) -> Refinement {
+    fn facts_of_edge(&mut self, query: Query, from: BlockId, to: BlockId) -> Refinement {
         match self.function().blocks[from.index()].terminator {
-            Terminator::Branch { condition, then, .. } => {
-                self.facts_of_truth(value, condition, then == to, depth, steps)
-            }
+            Terminator::Branch { condition, then, .. } => self.facts_of_truth(query, condition, then == to),
             Terminator::ForNext { iterable, element, exit, .. } if exit == to => {
-                self.facts_of_loop(value, from, [iterable, element], depth, steps)
+                self.facts_of_loop(query, from, [iterable, element])
             }
             _ => Refinement::nothing(),
         }
@@ -114,46 +120,27 @@ impl Engine<'_> {
     }
 
     /// What the truth value of a condition proves.
-    pub(super) fn facts_of_truth(
-        &mut self,
-        value: ValueId,
-        condition: ValueId,
-        truth: bool,
-        depth: u32,
-        steps: &mut u32,
-    ) -> Refinement {
-        if depth > MAX_DEPTH || *steps == 0 {
+    pub(super) fn facts_of_truth(&mut self, query: Query, condition: ValueId, truth: bool) -> Refinement {
+        if query.depth > MAX_DEPTH || self.proof_steps == 0 {
             return Refinement::nothing();
         }
-        *steps -= 1;
+        self.proof_steps -= 1;
         if self.known(condition).truth().is_some_and(|known| known != truth) {
             return Refinement::impossible();
         }
         match self.op(condition) {
-            Op::Unary { op: UnaryOp::Not, operand } => {
-                self.facts_of_truth(value, *operand, !truth, depth + 1, steps)
-            }
-            Op::Phi(operands) => self.facts_of_phi(value, condition, operands, truth, depth, steps),
+            Op::Unary { op: UnaryOp::Not, operand } => self.facts_of_truth(query.deeper(), *operand, !truth),
+            Op::Phi(operands) => self.facts_of_phi(query, condition, operands, truth),
             Op::Compare { op, left, right } => {
                 let op = if truth { *op } else { op.negated() };
-                self.facts_of_comparison(value, op, *left, *right, depth, steps)
+                self.facts_of_comparison(query, op, *left, *right)
             }
-            Op::Call { callee, args } => {
-                self.facts_of_test(value, condition, *callee, args, truth, depth, steps)
-            }
+            Op::Call { callee, args } => self.facts_of_test(query, condition, *callee, args, truth),
             _ => Refinement::nothing(),
         }
     }
 
-    fn facts_of_phi(
-        &mut self,
-        value: ValueId,
-        phi: ValueId,
-        operands: &[ValueId],
-        truth: bool,
-        depth: u32,
-        steps: &mut u32,
-    ) -> Refinement {
+    fn facts_of_phi(&mut self, query: Query, phi: ValueId, operands: &[ValueId], truth: bool) -> Refinement {
         let prepared = self.prepare(self.frame().function);
         let block = self.function().insts[phi.index()].block;
         let preds = &self.function().blocks[block.index()].preds;
@@ -166,11 +153,11 @@ impl Engine<'_> {
             if !self.frame().executed[pred.index()] {
                 continue;
             }
-            let here = self.facts_of_truth(value, *operand, truth, depth + 1, steps);
+            let here = self.facts_of_truth(query.deeper(), *operand, truth);
             if here.impossible {
                 continue;
             }
-            joined = joined.join(here.meet(self.facts_on_path(value, *pred, None, parent, depth + 1, steps)));
+            joined = joined.join(here.meet(self.facts_on_path(query.deeper(), *pred, None, parent)));
         }
         joined
     }

@@ -41,9 +41,9 @@ impl Engine<'_> {
         for (block, result) in returned {
             for (index, param) in &inputs {
                 let here = self.facts_at(*param, block, None);
-                let mut steps = 200;
-                let truthy = self.facts_of_truth(*param, result, true, 0, &mut steps);
-                let falsy = self.facts_of_truth(*param, result, false, 0, &mut steps);
+                let query = self.query(*param);
+                let truthy = self.facts_of_truth(query, result, true);
+                let falsy = self.facts_of_truth(query, result, false);
                 let join = |slot: &mut Refinement, proof: Refinement| *slot = slot.clone().join(proof);
                 join(&mut summary.truthy[*index], truthy.meet(here.clone()));
                 join(&mut summary.falsy[*index], falsy.meet(here.clone()));

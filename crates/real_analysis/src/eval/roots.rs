@@ -3,13 +3,13 @@
 use super::Engine;
 use rustc_hash::FxHashSet;
 
-use crate::ThreatModel;
 use crate::ir::{
     Annotation, ClassId, Function, FunctionId, FunctionKind, Module, Op, Param, ParamKind, Symbol,
 };
 use crate::library::{HARMLESS_TYPES, Origin, PAGE_FRAMEWORKS, WEB_FRAMEWORKS};
 use crate::text::Text;
 use crate::value::{Object, Value};
+use crate::{Mode, ThreatModel};
 
 /// Rounds over the roots: methods may run in any order, and what one stores another reads.
 const MAX_ROUNDS: u32 = 3;
@@ -84,7 +84,8 @@ impl Engine<'_> {
             Some(Origin::Request)
         } else {
             let library = self.threat_model == ThreatModel::Library && reachable;
-            (library || self.is_entry(function)).then_some(Origin::Parameter)
+            let anybody = self.options.mode == Mode::Sound;
+            (library || anybody || self.is_entry(function)).then_some(Origin::Parameter)
         }
     }
 
@@ -139,14 +140,18 @@ impl Engine<'_> {
         if matches!(default, Some(Value { object: Object::Instance(path), .. }) if injected(path)) {
             return Value::unknown();
         }
-        if annotated.is_some_and(is_harmless) {
+        let name = self.name(param.name);
+        if self.options.trusted_params.iter().any(|trusted| trusted == name) {
+            return typed_param(param);
+        }
+        let believed = self.options.mode == Mode::Precise;
+        if believed && annotated.is_some_and(is_harmless) {
             return typed_param(param);
         }
         let numeric_default = default.is_some_and(super::super::value::Value::is_number);
-        if annotated.is_none() && numeric_default {
+        if believed && annotated.is_none() && numeric_default {
             return Value::number();
         }
-        let name = self.name(param.name);
         let taint = self.source(param.range, origin, &format!("the parameter `{name}`"));
         let object = match annotated.map(|annotation| &*annotation.name) {
             _ if origin == Origin::Request && self.is_request(param) => {

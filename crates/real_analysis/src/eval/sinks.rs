@@ -3,12 +3,16 @@
 use super::Engine;
 use super::heap::Key;
 use super::strings::Arguments;
+use crate::Mode;
 use crate::grammar::{code, path};
 use crate::ir::{FunctionId, Terminator, ValueId};
 use crate::library::{self, Api, Concept, Origin};
 use crate::rules::{self, Situation, Weakness};
 use crate::text::{Segment, Taint, Text};
 use crate::value::{Object, Value};
+
+/// How sure it is that code that cannot be read is a weakness. It is rather a reason for a judge to trust nothing else.
+const OPAQUE: f32 = 0.3;
 
 impl Engine<'_> {
     /// Judges the value in a dangerous slot of a call. `origin` is the argument's instruction.
@@ -42,7 +46,7 @@ impl Engine<'_> {
                     Weakness::OpaqueCode,
                     range,
                     "the name of the module is computed".to_owned(),
-                    0.6,
+                    OPAQUE,
                     Vec::new(),
                 );
                 return;
@@ -82,19 +86,23 @@ impl Engine<'_> {
             return;
         }
         let caller = self.confidence_of(verdict.taint);
-        let known = caller <= rules::origin_weight(Origin::Parameter) && self.options.entry_point.is_none();
+        let sound = self.options.mode == Mode::Sound;
+        let known =
+            !sound && caller <= rules::origin_weight(Origin::Parameter) && self.options.entry_point.is_none();
         if known && rules::needs_stranger(concept) {
             return;
         }
-        let own_files = caller < rules::origin_weight(Origin::Request) && self.options.entry_point.is_none();
+        let own_files =
+            !sound && caller < rules::origin_weight(Origin::Request) && self.options.entry_point.is_none();
         if own_files && concept == Concept::Path && path::is_named_by_caller(&text) {
             return;
         }
-        let names_program = concept == Concept::Command && !situation.shell;
+        let names_program = !sound && concept == Concept::Command && !situation.shell;
         if names_program && self.confidence_of(verdict.taint) <= rules::origin_weight(Origin::Parameter) {
             return;
         }
         let sure = if situation.guessed { 0.6 } else { 1.0 };
+        self.guard = super::notes::insufficient(&text, verdict.taint);
         self.report_flow(weakness, verdict.taint, verdict.confidence * sure, origin);
     }
 
@@ -260,13 +268,7 @@ impl Engine<'_> {
         let constant = value.text.as_constants().is_some();
         let message = if constant { "code in a string is run" } else { "computed code is run" };
         let range = self.current_range();
-        self.report(
-            Weakness::OpaqueCode,
-            range,
-            message.to_owned(),
-            if constant { 0.8 } else { 0.7 },
-            Vec::new(),
-        );
+        self.report(Weakness::OpaqueCode, range, message.to_owned(), OPAQUE, Vec::new());
     }
 
     pub(super) fn check_hash_name(&mut self, value: &Value, origin: ValueId, situation: &Situation) {
@@ -311,7 +313,7 @@ impl Engine<'_> {
                     Weakness::OpaqueCode,
                     range,
                     format!("a computed member of {path} is used"),
-                    0.6,
+                    OPAQUE,
                     Vec::new(),
                 );
             } else {

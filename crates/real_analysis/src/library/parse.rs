@@ -57,6 +57,7 @@ const CONCEPTS: &[(&str, Concept)] = &[
     ("row", Concept::Row),
     ("document", Concept::Document),
     ("header", Concept::Header),
+    ("host", Concept::Host),
 ];
 
 /// Reads the entries of several files. A later entry of a path replaces an earlier one.

@@ -17,7 +17,7 @@ pub struct Outline {
     pub items: Vec<OutlineItem>,
     /// Dotted paths of everything imported at any depth, in order, without repetition.
     pub imports: Vec<String>,
-    /// Comments that tell a checker to look away: `type: ignore`, `mypy:`, `pyright:`, `noqa`, `nosec`, `pylint:`.
+    /// Comments that tell a checker to look away: `type: ignore`, `mypy:`, `pyright:`, `noqa`, `nosec`, `pylint:`, `real:`.
     pub suppressions: Vec<Span>,
 }
 
@@ -160,6 +160,7 @@ fn is_suppression(comment: &str) -> bool {
     match directive {
         "type" => text["type".len()..].trim_start_matches([':', ' ']).starts_with("ignore"),
         "noqa" | "nosec" => true,
+        "real" => text[directive.len()..].trim_start_matches([':', ' ']).starts_with("ignore"),
         "mypy" | "pyright" | "pylint" | "ruff" | "flake8" => {
             text[directive.len()..].trim_start().starts_with(':')
         }

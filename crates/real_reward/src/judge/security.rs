@@ -65,5 +65,7 @@ fn counts(config: &RewardConfig, task: &Task, finding: &Finding) -> bool {
         Scope::Task if task.cwe.is_empty() => true,
         Scope::Task => finding.cwe.iter().any(|number| task.cwe.contains(&format!("CWE-{number}"))),
     };
-    config.judges_security(task) && finding.confidence >= config.min_confidence && in_scope
+    // Code that cannot be read is no weakness by itself, but nothing else that is said about the program can be trusted.
+    let sure = finding.confidence >= config.min_confidence || finding.rule == "opaque-code";
+    config.judges_security(task) && sure && in_scope
 }

@@ -10,10 +10,11 @@
 
 use super::library::html_escaped;
 use super::{Site, mixed};
+use crate::Mode;
 use crate::eval::Engine;
 use crate::eval::strings::{Arguments, positional};
 use crate::ir::Op;
-use crate::library::Concept;
+use crate::library::{Concept, Origin};
 use crate::missing::has_word;
 use crate::names::snake_case;
 use crate::rules::{self, Situation};
@@ -40,7 +41,8 @@ impl Engine<'_> {
         arguments: &Arguments,
     ) -> Value {
         let name = snake_case(name);
-        if let Some(value) = checked_by_name(&name, arguments) {
+        let sound = self.options.mode == Mode::Sound;
+        if let Some(value) = checked_by_name(&name, arguments).filter(|_| !sound) {
             return value;
         }
         for (arg, (_, value)) in site.args.iter().zip(arguments) {
@@ -59,7 +61,12 @@ impl Engine<'_> {
             }
         }
         self.check_page_values(&name, arguments);
-        mixed(receiver, arguments)
+        let value = mixed(receiver, arguments);
+        if sound && value.taint() == 0 {
+            let taint = self.source(self.current_range(), Origin::Outside, "a result of unknown origin");
+            return Value::tainted(taint);
+        }
+        value
     }
 
     fn is_joined_path(&self, value: crate::ir::ValueId) -> bool {

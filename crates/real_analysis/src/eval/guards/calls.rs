@@ -1,6 +1,7 @@
 //! What calls prove: as a condition, or by returning at all.
 
 use crate::eval::Engine;
+use crate::eval::guards::Query;
 use crate::facts::Refinement;
 use crate::ir::{Arg, ArgKind, BlockId, Op, Symbol, ValueId};
 use crate::text::{Checks, Mask, regex};
@@ -8,24 +9,22 @@ use crate::value::{Object, Value};
 
 impl Engine<'_> {
     /// What a call as a condition proves.
-    #[expect(clippy::too_many_arguments, reason = "one recursion over conditions, whose state is these")]
     pub(super) fn facts_of_test(
         &mut self,
-        value: ValueId,
+        query: Query,
         call: ValueId,
         callee: ValueId,
         args: &[Arg],
         truth: bool,
-        depth: u32,
-        steps: &mut u32,
     ) -> Refinement {
+        let value = query.value;
         if let Some(summary) = self.frame().summaries.get(&call).cloned() {
             let proofs = if truth { &summary.truthy } else { &summary.falsy };
             return self.facts_of_summary(value, call, args, proofs);
         }
         let callee_value = self.known(callee);
         if let Some(path) = callee_value.path_name() {
-            return self.facts_of_library_test(value, path, args, truth, depth, steps);
+            return self.facts_of_library_test(query, path, args, truth);
         }
         let Object::Method(_, name) = callee_value.object else { return Refinement::nothing() };
         let Op::Attribute { object, .. } = self.op(callee) else { return Refinement::nothing() };
@@ -121,13 +120,12 @@ impl Engine<'_> {
 
     pub(super) fn facts_of_library_test(
         &mut self,
-        value: ValueId,
+        query: Query,
         path: &str,
         args: &[Arg],
         truth: bool,
-        depth: u32,
-        steps: &mut u32,
     ) -> Refinement {
+        let value = query.value;
         let arg = |index: usize| args.get(index).map(|arg| arg.value);
         match path {
             "builtins.isinstance" => {
@@ -136,11 +134,11 @@ impl Engine<'_> {
                 relation.carry(self.facts_of_type(kinds, truth))
             }
             "builtins.bool" => match arg(0) {
-                Some(tested) => self.facts_of_truth(value, tested, truth, depth + 1, steps),
+                Some(tested) => self.facts_of_truth(query.deeper(), tested, truth),
                 None => Refinement::nothing(),
             },
-            "builtins.all" if truth => self.facts_of_every(value, arg(0), true, depth, steps),
-            "builtins.any" if !truth => self.facts_of_every(value, arg(0), false, depth, steps),
+            "builtins.all" if truth => self.facts_of_every(query, arg(0), true),
+            "builtins.any" if !truth => self.facts_of_every(query, arg(0), false),
             "re.match" | "re.fullmatch" | "re.search" => {
                 let (Some(pattern), Some(subject)) = (arg(0), arg(1)) else { return Refinement::nothing() };
                 let pattern = self.known(pattern);

@@ -1,6 +1,7 @@
 //! What comparisons prove: equality, membership, subsets, lengths.
 
 use crate::eval::Engine;
+use crate::eval::guards::Query;
 use crate::facts::Refinement;
 use crate::ir::{CompareOp, Op, ValueId};
 use crate::library::Origin;
@@ -14,28 +15,25 @@ const MAX_SHORT: i64 = 10_000;
 impl Engine<'_> {
     pub(super) fn facts_of_comparison(
         &mut self,
-        value: ValueId,
+        query: Query,
         op: CompareOp,
         left: ValueId,
         right: ValueId,
-        depth: u32,
-        steps: &mut u32,
     ) -> Refinement {
+        let value = query.value;
         match op {
             CompareOp::Equal | CompareOp::Is => {
                 let sides = [(left, right), (right, left)];
                 let mut proof = Refinement::nothing();
                 for (tested, other) in sides {
-                    proof = proof.meet(self.facts_of_equality(value, tested, other, depth, steps));
+                    proof = proof.meet(self.facts_of_equality(query, tested, other));
                 }
                 proof
             }
             CompareOp::NotEqual | CompareOp::IsNot => match self.known(right).object {
                 // `match is not None`, `flag is not False`
-                Object::None | Object::Bool(Some(false)) => {
-                    self.facts_of_truth(value, left, true, depth + 1, steps)
-                }
-                Object::Bool(Some(true)) => self.facts_of_truth(value, left, false, depth + 1, steps),
+                Object::None | Object::Bool(Some(false)) => self.facts_of_truth(query.deeper(), left, true),
+                Object::Bool(Some(true)) => self.facts_of_truth(query.deeper(), left, false),
                 _ => Refinement::nothing(),
             },
             CompareOp::In => self.facts_of_membership(value, left, right),
@@ -61,20 +59,14 @@ impl Engine<'_> {
         }
     }
 
-    pub(super) fn facts_of_equality(
-        &mut self,
-        value: ValueId,
-        tested: ValueId,
-        other: ValueId,
-        depth: u32,
-        steps: &mut u32,
-    ) -> Refinement {
+    pub(super) fn facts_of_equality(&mut self, query: Query, tested: ValueId, other: ValueId) -> Refinement {
+        let value = query.value;
         let known = self.known(other);
         if let Object::Bool(Some(truth)) = known.object {
-            return self.facts_of_truth(value, tested, truth, depth + 1, steps);
+            return self.facts_of_truth(query.deeper(), tested, truth);
         }
         if let Object::None = known.object {
-            return self.facts_of_truth(value, tested, false, depth + 1, steps);
+            return self.facts_of_truth(query.deeper(), tested, false);
         }
         if let Op::Call { callee, args } = self.op(tested)
             && self.is_path(*callee, &["os.path.commonpath"])

@@ -1,5 +1,6 @@
 //! What loops prove of everything that they went over.
 
+use super::Query;
 use super::relation::{Part, Relation};
 use crate::eval::Engine;
 use crate::facts::Refinement;
@@ -10,18 +11,17 @@ impl Engine<'_> {
     /// What a loop proves where it ends.
     pub(super) fn facts_of_loop(
         &mut self,
-        value: ValueId,
+        query: Query,
         header: BlockId,
         [iterable, element]: [ValueId; 2],
-        depth: u32,
-        steps: &mut u32,
     ) -> Refinement {
+        let value = query.value;
         let latches = self.back_edges(header);
         let removed = self.facts_of_removal(value, header, iterable, element);
         let Some(relation) = self.relation(iterable, value) else { return removed };
         let mut every = Refinement::impossible();
         for latch in latches {
-            every = every.join(self.facts_on_path(element, latch, None, Some(header), depth + 1, steps));
+            every = every.join(self.facts_on_path(query.of(element).deeper(), latch, None, Some(header)));
         }
         if every.impossible { removed } else { of_all(relation, every).meet(removed) }
     }
@@ -64,14 +64,8 @@ impl Engine<'_> {
     }
 
     /// `all(test(e) for e in xs)`, and `not any(…)`: proves the test of every element of `xs`.
-    pub(super) fn facts_of_every(
-        &mut self,
-        value: ValueId,
-        tests: Option<ValueId>,
-        truth: bool,
-        depth: u32,
-        steps: &mut u32,
-    ) -> Refinement {
+    pub(super) fn facts_of_every(&mut self, query: Query, tests: Option<ValueId>, truth: bool) -> Refinement {
+        let value = query.value;
         let body = self.function();
         let Some(tests) = tests else { return Refinement::nothing() };
         let mut appends = body.insts.iter().filter_map(|inst| match inst.op {
@@ -99,7 +93,7 @@ impl Engine<'_> {
             return Refinement::nothing();
         };
         let element = prepared.canonical[element.index()];
-        of_all(relation, self.facts_of_truth(element, test, truth, depth + 1, steps))
+        of_all(relation, self.facts_of_truth(query.of(element).deeper(), test, truth))
     }
 }
 
