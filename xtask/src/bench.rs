@@ -4,15 +4,27 @@ mod scan;
 
 use anyhow::Result;
 
+use crate::cargo;
+
 /// What can be measured.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum Bench {
     /// The analyzer: speed and findings on programs, on the standard library and on installed packages, beside ruff and bandit.
     Scan(scan::Args),
+    /// The analyzer on many changed programs: no panic, and none takes a second.
+    Mutations {
+        /// Number of programs.
+        #[arg(default_value_t = 100_000)]
+        count: u32,
+    },
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Scan(args) => scan::run(args),
+        // With debug assertions, so that the verifier of the SSA form looks at each program.
+        Bench::Mutations { count } => {
+            cargo(&["run", "--package", "real_analysis", "--example", "mutations", "--", &count.to_string()])
+        }
     }
 }

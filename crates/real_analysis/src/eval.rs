@@ -31,11 +31,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::dominators::Dominators;
 use crate::facts::Refinement;
 use crate::finding::FlowStep;
-use crate::ir::{BlockId, ClassId, FunctionId, Module, Op, Range, Symbol, Terminator, ValueId};
+use crate::ir::{BlockId, ClassId, FunctionId, FunctionKind, Module, Op, Range, Symbol, Terminator, ValueId};
 use crate::library::{Libraries, Origin};
 use crate::rules::Weakness;
 use crate::text::Taint;
-use crate::value::Value;
+use crate::value::{Object, Value};
 use crate::{Options, ThreatModel};
 use heap::HeapObject;
 
@@ -119,6 +119,8 @@ pub(crate) struct Engine<'a> {
     module: &'a Module,
     prepared: Vec<Option<Rc<Prepared>>>,
     heap: Vec<HeapObject>,
+    /// The containers that the module and the bodies of classes made: the same in every round.
+    lasting: FxHashMap<FunctionId, FxHashMap<(ValueId, u8), crate::value::HeapId>>,
     pub(crate) sources: Vec<Source>,
     source_ids: FxHashMap<(Range, Origin), Taint>,
     /// What files of an outsider's choice hold: dangerous only to those who trust a file's content.
@@ -161,6 +163,7 @@ impl<'a> Engine<'a> {
             module,
             prepared: module.functions.iter().map(|_| None).collect(),
             heap: Vec::new(),
+            lasting: FxHashMap::default(),
             sources: Vec::new(),
             source_ids: FxHashMap::default(),
             file_taint: 0,
@@ -238,7 +241,7 @@ impl<'a> Engine<'a> {
             function,
             values: vec![None; body.insts.len()],
             executed: vec![false; body.blocks.len()],
-            heap: FxHashMap::default(),
+            heap: self.lasting.remove(&function).unwrap_or_default(),
             summaries: FxHashMap::default(),
             returned: Vec::new(),
             yielded: None,
@@ -253,7 +256,11 @@ impl<'a> Engine<'a> {
             }
         }
         let summary = Rc::new(self.summarize(params.len()));
-        self.frames.pop();
+        if let Some(frame) = self.frames.pop()
+            && matches!(body.kind, FunctionKind::Module | FunctionKind::ClassBody)
+        {
+            self.lasting.insert(function, frame.heap);
+        }
         self.memo.insert(key, summary.clone());
         summary
     }
@@ -353,10 +360,7 @@ impl<'a> Engine<'a> {
     /// The value in a block: before `limit`, or at its end.
     fn value_at(&mut self, value: ValueId, block: BlockId, limit: Option<ValueId>) -> Value {
         let known = self.known(value);
-        if known.taint() == 0
-            && known.elements.is_none()
-            && !matches!(known.object, crate::value::Object::Container(_))
-        {
+        if known.taint() == 0 && known.elements.is_none() && !matches!(known.object, Object::Container(_)) {
             return known;
         }
         known.refined(&self.facts_at(value, block, limit))
@@ -405,28 +409,44 @@ impl<'a> Engine<'a> {
     }
 
     fn set_field(&mut self, class: ClassId, name: Symbol, value: &Value) {
-        let joined = self.fields.get(&(class, name)).map_or_else(|| value.clone(), |known| known.join(value));
-        if self.fields.get(&(class, name)) != Some(&joined) {
-            self.changed = true;
+        let known = self.fields.get(&(class, name)).cloned();
+        if let Some(joined) = self.joined(known.as_ref(), value) {
             self.fields.insert((class, name), joined);
         }
     }
 
     fn set_global(&mut self, name: Symbol, value: &Value) {
-        let joined = self.globals.get(&name).map_or_else(|| value.clone(), |known| known.join(value));
-        if self.globals.get(&name) != Some(&joined) {
-            self.changed = true;
+        let known = self.globals.get(&name).cloned();
+        if let Some(joined) = self.joined(known.as_ref(), value) {
             self.globals.insert(name, joined);
         }
     }
 
     fn set_free(&mut self, function: FunctionId, name: Symbol, value: &Value) {
-        let joined =
-            self.free.get(&(function, name)).map_or_else(|| value.clone(), |known| known.join(value));
-        if self.free.get(&(function, name)) != Some(&joined) {
-            self.changed = true;
+        let known = self.free.get(&(function, name)).cloned();
+        if let Some(joined) = self.joined(known.as_ref(), value) {
             self.free.insert((function, name), joined);
         }
+    }
+
+    /// What a variable outside the frames is after one more assignment, if that is something new. Two containers become one.
+    fn joined(&mut self, known: Option<&Value>, value: &Value) -> Option<Value> {
+        let joined = match known {
+            None => value.clone(),
+            Some(known) => match (&known.object, &value.object) {
+                (Object::Container(kept), Object::Container(other)) if kept != other => {
+                    let kept = *kept;
+                    self.pour(kept, *other);
+                    Value { elements: None, ..self.container(kept) }
+                }
+                _ => known.join(value),
+            },
+        };
+        if known == Some(&joined) {
+            return None;
+        }
+        self.changed = true;
+        Some(joined)
     }
 }
 

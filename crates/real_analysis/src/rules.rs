@@ -308,6 +308,7 @@ pub(crate) fn judge(
         Concept::DynamicName => Some((Weakness::CodeInjection, code::judge_name(text)?)),
         Concept::XPath => Some((Weakness::XPathInjection, query::judge_xpath(text)?)),
         Concept::Ldap => Some((Weakness::LdapInjection, query::judge_ldap(text)?)),
+        Concept::Log if !text.summary().mask.has('\n') => None,
         Concept::Log => Some((Weakness::LogInjection, html::judge_lines(text)?)),
         Concept::Xml if situation.safe_parser => None,
         Concept::Xml => all(Weakness::ExternalEntities, text),

@@ -201,6 +201,15 @@ impl Text {
         summary
     }
 
+    /// Whether every hole with hostile content has passed a check.
+    pub(crate) fn is_checked(&self, check: Checks) -> bool {
+        self.0.iter().flatten().all(|segment| match segment {
+            Segment::Text(_) => true,
+            Segment::Hole(hole) => hole.taint == 0 || hole.checks.has(check),
+            Segment::Repeat(body) => body.is_checked(check),
+        })
+    }
+
     /// Calls `change` on every hole and `constant` on every constant segment.
     pub(crate) fn map(&self, change: &impl Fn(Hole) -> Hole, constant: &impl Fn(&str) -> String) -> Self {
         let segment = |segment: &Segment| match segment {

@@ -22,6 +22,9 @@ use crate::value::{Object, Value};
 /// `getattr(hashlib, name)`: judged where it is used, since the name may be checked in between.
 const HASH_MEMBER: &str = "hashlib.?";
 
+/// `io.StringIO()`: its text is what was written so far.
+const BUFFER: &str = "io.StringIO";
+
 /// Where a call stands in the program: the instruction, its callee and its arguments. A call that a library makes has neither.
 #[derive(Clone, Copy)]
 pub(super) struct Site<'i> {
@@ -192,6 +195,9 @@ impl Engine<'_> {
             if self.libraries.find(&path).is_some() || matches!(receiver.object, Object::Path(_)) {
                 return self.call_library(site, &path, Some(receiver), arguments);
             }
+        }
+        if let Some(value) = self.fill(site, receiver, text, arguments) {
+            return value;
         }
         if matches!((text, arguments.len()), ("set" | "add" | "setdefault", 2))
             && let (Some(key), Some(value)) = (positional(arguments, 0), positional(arguments, 1))

@@ -22,6 +22,7 @@ mod relation;
 use super::Engine;
 use crate::facts::Refinement;
 use crate::ir::{BlockId, Op, Terminator, UnaryOp, ValueId};
+use crate::text::Checks;
 pub(super) use equal::{canonical, checked};
 
 /// Blocks looked at for one proof.
@@ -134,6 +135,13 @@ impl Engine<'_> {
             Op::Compare { op, left, right } => {
                 let op = if truth { *op } else { op.negated() };
                 self.facts_of_comparison(query, op, *left, *right)
+            }
+            // A URL without a host stays on this site.
+            Op::Attribute { object, name } if !truth && matches!(self.name(*name), "netloc" | "hostname") => {
+                match self.relation(*object, query.value) {
+                    Some(_) => Refinement::checks(Checks::HOST_CHECKED),
+                    None => Refinement::nothing(),
+                }
             }
             Op::Call { callee, args } => self.facts_of_test(query, condition, *callee, args, truth),
             _ => Refinement::nothing(),

@@ -97,6 +97,23 @@ impl Engine<'_> {
         }
     }
 
+    /// Everything that `other` holds may be in `kept` too.
+    pub(super) fn pour(&mut self, kept: HeapId, other: HeapId) {
+        let object = self.heap[other.0 as usize].clone();
+        if self.heap[kept.0 as usize].is_dict {
+            return self.merge_into(kept, &Value::new(Object::Container(other), Text::unknown()));
+        }
+        if object.fields.is_empty() && object.rest.is_none() {
+            return;
+        }
+        let same = self.heap[kept.0 as usize].fields == object.fields && object.rest.is_none();
+        if !same {
+            self.forget_positions(kept);
+            let element = self.any_element(other);
+            self.store_rest(kept, &element);
+        }
+    }
+
     pub(super) fn clear(&mut self, id: HeapId) {
         let place = self.place();
         let object = &mut self.heap[id.0 as usize];

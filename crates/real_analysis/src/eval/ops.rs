@@ -176,6 +176,9 @@ impl Engine<'_> {
     /// A member of a library, which may itself be a source.
     pub(super) fn library_member(&mut self, path: &Rc<str>) -> Value {
         let object = Object::Path(path.clone());
+        if let Some(bits) = path.strip_prefix("stat.S_I").and_then(permission) {
+            return Value::int(bits);
+        }
         match self.libraries.find(path) {
             Some(Api { returns: Returns::Source(origin, what), is_attribute: true, .. }) => {
                 let range = self.current_range();
@@ -377,6 +380,11 @@ impl Engine<'_> {
                 let flags = [left, right].map(|flag| flag.path_name().unwrap_or_default());
                 Value::path(flags.join("|"))
             }
+            BinaryOp::Or | BinaryOp::And
+                if let (Object::Int(a), Object::Int(b)) = (&left.object, &right.object) =>
+            {
+                Value::int(if op == BinaryOp::Or { a | b } else { a & b })
+            }
             BinaryOp::Or | BinaryOp::And => {
                 let joined = left.join(right);
                 if left.is_number() && right.is_number() { Value::number() } else { joined }
@@ -537,7 +545,11 @@ impl Engine<'_> {
             (Object::Container(heap), Position::Back(index)) => {
                 self.load_key(*heap, Some(&Key::Index(-1 - i64::from(index))))
             }
-            (Object::Container(_), Position::Rest(_)) => value.clone(),
+            (Object::Container(heap), Position::Rest(start)) => {
+                let at = self.frame().inst;
+                let rest = self.sublist(at, *heap, [Some(i64::from(start)), None]);
+                rest.unwrap_or_else(|| value.clone())
+            }
             _ => self.element(value),
         }
     }
@@ -594,6 +606,26 @@ fn constant_value(constant: &Constant) -> Value {
         Constant::Str(text) => Value::constant(text.clone()),
         Constant::Bytes(bytes) => Value::constant(String::from_utf8_lossy(bytes).as_ref()),
     }
+}
+
+/// Permissions of files by their names in `stat`, after `S_I`: `RWXU`, `WOTH`.
+fn permission(name: &str) -> Option<i64> {
+    let class = |text: &str| match text {
+        "USR" | "U" => Some(6),
+        "GRP" | "G" => Some(3),
+        "OTH" | "O" => Some(0),
+        _ => None,
+    };
+    if let Some(rest) = name.strip_prefix("RWX") {
+        return Some(7 << class(rest)?);
+    }
+    let bit = match name.chars().next()? {
+        'R' => 4,
+        'W' => 2,
+        'X' => 1,
+        _ => return None,
+    };
+    Some(bit << class(&name[1..])?)
 }
 
 /// `text[start:end]`

@@ -335,6 +335,13 @@ impl Engine<'_> {
             if !self.situation(args).not_for_security {
                 self.report(Weakness::WeakHash, range, format!("{name} is broken"), 0.8, Vec::new());
             }
+        } else if module == "cryptography.hazmat.primitives.hashes"
+            || (name == "new" && module.contains(".Hash."))
+        {
+            let name = if name == "new" { module.rsplit('.').next().unwrap_or_default() } else { name };
+            if library::WEAK_HASHES.contains(&name.to_ascii_lowercase().as_str()) {
+                self.report(Weakness::WeakHash, range, format!("{name} is broken"), 0.8, Vec::new());
+            }
         } else if library::WEAK_CIPHERS.contains(&path) {
             self.report(Weakness::WeakCipher, range, format!("{path} is broken"), 0.8, Vec::new());
         }

@@ -22,8 +22,9 @@ pub(crate) fn judge(text: &Text, purpose: Purpose) -> Option<Verdict> {
 
 fn host_taint(segments: &[Segment], purpose: Purpose) -> u64 {
     let mut before = String::new();
-    for segment in segments {
+    for (index, segment) in segments.iter().enumerate() {
         match segment {
+            Segment::Hole(hole) if is_label(*hole, &before, segments.get(index + 1)) => before.push('h'),
             Segment::Text(text) => before.push_str(text),
             Segment::Hole(hole) => {
                 if fixes_host(&before, purpose) {
@@ -38,6 +39,13 @@ fn host_taint(segments: &[Segment], purpose: Purpose) -> u64 {
         }
     }
     0
+}
+
+/// `https://⟨name⟩.example.com/`: a hole that can only be a part of a name, in front of the rest of the name.
+fn is_label(hole: Hole, before: &str, after: Option<&Segment>) -> bool {
+    let in_host = before.split_once("://").is_some_and(|(_, rest)| !rest.contains('/'));
+    let named = matches!(after, Some(Segment::Text(text)) if text.starts_with('.') && text.trim_end_matches('/').len() > 3);
+    in_host && named && hole.mask.within(Mask::WORD.union(Mask::ascii(b"-.")).with_other())
 }
 
 fn fixes_host(before: &str, purpose: Purpose) -> bool {

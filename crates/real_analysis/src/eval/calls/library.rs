@@ -9,7 +9,7 @@ use crate::eval::strings::{Arguments, join_paths, positional};
 use crate::ir::{ArgKind, Op, ValueId};
 use crate::library::{self, Api, Origin, Returns, Slot};
 use crate::rules::{self, Situation};
-use crate::text::{Checks, Hole, Mask, Text};
+use crate::text::{Alternative, Checks, Hole, Mask, Segment, Text};
 use crate::value::{Object, Value};
 
 /// A parser that leaves entities alone.
@@ -238,14 +238,23 @@ pub(super) fn html_escaped(text: &Text, quotes: bool) -> Text {
     })
 }
 
-/// An absolute path without `..`; one that was confined stays so.
+/// An absolute path without `..`; one that was confined stays so, and one that begins with a folder still does.
 fn resolved(text: &Text) -> Text {
     let taint = text.taint();
     if taint == 0 {
         return text.clone();
     }
-    let confined = Checks(text.summary().checks.0 & Checks::CONFINED.0);
-    Text::hole(Hole { checks: Checks::RESOLVED.with(confined), ..Hole::tainted(taint) })
+    let kept = if text.is_checked(Checks::CONFINED) { Checks::CONFINED } else { Checks::NONE };
+    let hole = Segment::Hole(Hole { checks: Checks::RESOLVED.with(kept), ..Hole::tainted(taint) });
+    let in_folder = |alternative: &Alternative| !matches!(alternative.first(), Some(Segment::Hole(first)) if first.taint != 0);
+    let mut alternatives = Vec::new();
+    if text.alternatives().iter().any(in_folder) {
+        alternatives.push(vec![Segment::Hole(Hole::clean(Mask::ANY)), hole.clone()]);
+    }
+    if !text.alternatives().iter().all(in_folder) {
+        alternatives.push(vec![hole]);
+    }
+    Text::from_alternatives(alternatives)
 }
 
 fn path_value(api: &Api, text: Text) -> Value {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{HASH_MEMBER, library::SAFE_PARSER};
+use super::{BUFFER, HASH_MEMBER, library::SAFE_PARSER};
 use crate::eval::heap::key_of;
 use crate::eval::strings::{Arguments, positional};
 use crate::eval::{Engine, ops};
@@ -72,6 +72,10 @@ impl Engine<'_> {
             | "configparser.SafeConfigParser" => {
                 let heap = self.allocate(self.frame().inst, true);
                 self.container(heap)
+            }
+            "io.StringIO" | "io.BytesIO" | "StringIO.StringIO" | "cStringIO.StringIO" => {
+                let text = first().map_or_else(|| Text::constant(""), |value| value.text);
+                Value::new(Object::Instance(BUFFER.into()), text)
             }
             "json.dumps" if self.keyword(args, "cls").is_none() => {
                 let value = super::mixed(&Value::unknown(), args);

@@ -9,7 +9,7 @@
 //!   trusted for its name: it is looked into.
 
 use super::library::html_escaped;
-use super::{Site, mixed};
+use super::{BUFFER, Site, mixed};
 use crate::Mode;
 use crate::eval::Engine;
 use crate::eval::strings::{Arguments, positional};
@@ -67,6 +67,35 @@ impl Engine<'_> {
             return Value::tainted(taint);
         }
         value
+    }
+
+    /// A method that puts its argument into its receiver. `None`: the call is judged like any other, too.
+    pub(super) fn fill(
+        &mut self,
+        site: Site<'_>,
+        receiver: &Value,
+        name: &str,
+        arguments: &Arguments,
+    ) -> Option<Value> {
+        let is_buffer = matches!(&receiver.object, Object::Instance(path) if &**path == BUFFER);
+        if is_buffer && matches!(name, "getvalue" | "read") {
+            return Some(Value::string(receiver.text.clone()));
+        }
+        let value = positional(arguments, 0)?;
+        let text = match name {
+            "write" if is_buffer => receiver.text.concat(&value.text),
+            "write" | "append" | "extend" | "add" | "update" if receiver.object == Object::Unknown => {
+                let taint = receiver.taint() | value.taint();
+                Text::tainted(taint)
+            }
+            _ => return None,
+        };
+        if value.taint() == 0 && !is_buffer {
+            return None;
+        }
+        let Op::Attribute { object, .. } = self.op(site.callee?) else { return None };
+        self.frame_mut().values[object.index()] = Some(Value { text, ..receiver.clone() });
+        is_buffer.then(Value::none)
     }
 
     fn is_joined_path(&self, value: crate::ir::ValueId) -> bool {

@@ -106,8 +106,8 @@ impl Engine<'_> {
     /// `x.startswith(prefix)`: confines a resolved path, and fixes the host of a URL.
     pub(super) fn facts_of_prefix(&self, receiver: ValueId, prefix: Option<&Value>) -> Refinement {
         let Some(prefix) = prefix.filter(|prefix| prefix.taint() == 0) else { return Refinement::nothing() };
-        let resolved = self.known(receiver).text.summary().checks.has(Checks::RESOLVED);
-        if resolved {
+        let path = self.known(receiver);
+        if path.taint() != 0 && path.text.is_checked(Checks::RESOLVED) {
             return Refinement::checks(Checks::CONFINED);
         }
         let hosts = prefix.text.as_constants().unwrap_or_default();
@@ -252,7 +252,8 @@ impl Engine<'_> {
                 },
                 Object::Path(path) => match &**path {
                     "builtins.int" | "builtins.float" => {
-                        (args.first(), Mask::NUMBER.union(Mask::SPACE).union(Mask::char('_')))
+                        // Line breaks are ignored at the ends, where they can do nothing either.
+                        (args.first(), Mask::NUMBER.union(Mask::ascii(b" \t_")))
                     }
                     "uuid.UUID" => (args.first(), Mask::HEX.union(Mask::ascii(b"-{}:uriundl"))),
                     "ipaddress.ip_address" => (args.first(), Mask::HEX.union(Mask::ascii(b".:%"))),
