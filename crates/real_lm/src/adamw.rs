@@ -91,20 +91,20 @@ pub fn clip_grad_norm(grads: &mut [&mut [f32]], max_norm: f32) -> f32 {
 
 /// The constants of one step, computed once.
 #[derive(Clone, Copy)]
-struct Update {
-    beta1: f32,
-    beta2: f32,
-    eps: f32,
+pub(crate) struct Update {
+    pub(crate) beta1: f32,
+    pub(crate) beta2: f32,
+    pub(crate) eps: f32,
     /// 1 - η λ
-    keep: f32,
+    pub(crate) keep: f32,
     /// η / (1 - β₁ᵗ)
-    rate: f32,
+    pub(crate) rate: f32,
     /// 1 / sqrt(1 - β₂ᵗ)
-    root: f32,
+    pub(crate) root: f32,
 }
 
 impl Update {
-    fn new(config: AdamWConfig, step: u32, learning_rate: f32) -> Self {
+    pub(crate) fn new(config: AdamWConfig, step: u32, learning_rate: f32) -> Self {
         let bias = |beta: f32| 1.0 - f64::from(beta).powf(f64::from(step));
         Self {
             beta1: config.beta1,

@@ -8,6 +8,7 @@ mod backward;
 mod chat_template;
 mod checkpoint;
 mod config;
+pub mod cuda;
 mod decode;
 mod error;
 mod forward;

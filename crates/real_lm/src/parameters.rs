@@ -47,7 +47,7 @@ impl Model {
 }
 
 /// Normal numbers by the method of Box and Muller.
-fn fill_normal(values: &mut [f32], deviation: f32, rng: &mut impl Rng) {
+pub(crate) fn fill_normal(values: &mut [f32], deviation: f32, rng: &mut impl Rng) {
     for pair in values.chunks_mut(2) {
         let radius = (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt() * deviation;
         let (sin, cos) = (std::f32::consts::TAU * rng.random::<f32>()).sin_cos();

@@ -41,6 +41,11 @@ impl RopeTable {
         }
     }
 
+    /// All cosines and all sines so far.
+    pub(crate) fn tables(&self) -> [&[f32]; 2] {
+        [&self.cos, &self.sin]
+    }
+
     /// Turns one head `x [D]` at a position.
     pub(crate) fn turn(&self, x: &mut [f32], position: usize, turn: Turn) {
         let at = position * self.half..(position + 1) * self.half;

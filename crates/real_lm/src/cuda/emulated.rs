@@ -1,0 +1,245 @@
+//! A device for the tests: the same kernels, compiled by the system's C++ compiler and run by `emulator/emulator.h`.
+
+#![expect(unsafe_code, reason = "the kernels are in a shared library that is made and loaded here")]
+
+use std::ffi::{c_int, c_uint, c_void};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use libloading::Library;
+
+use super::Error;
+use super::device::{Argument, Device, Gemm, Launch, Number, Recording};
+use super::kernels::{KERNELS, source};
+
+/// The emulated device.
+#[derive(Debug)]
+pub(crate) struct Emulated {
+    library: &'static Library,
+    /// Whether the threads of a block run in descending order.
+    descending: AtomicBool,
+    allocated: AtomicUsize,
+    recordings: Mutex<Recordings>,
+}
+
+#[derive(Debug, Default)]
+struct Recordings {
+    current: Option<Vec<Operation>>,
+    done: Vec<Vec<Operation>>,
+}
+
+#[derive(Debug, Clone)]
+enum Operation {
+    Launch { kernel: &'static str, grid: [usize; 3], threads: usize, shared: usize, arguments: Vec<Argument> },
+    Gemm(Gemm),
+}
+
+impl Emulated {
+    /// The device, or nothing, said loudly, where there is no C++ compiler.
+    pub(crate) fn open(test: &str) -> Option<Arc<Self>> {
+        static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
+        let Some(library) = LIBRARY.get_or_init(build) else {
+            eprintln!("skipped: {test}: no C++ compiler `c++` for the emulated device");
+            return None;
+        };
+        Some(Arc::new(Self {
+            library,
+            descending: AtomicBool::new(false),
+            allocated: AtomicUsize::new(0),
+            recordings: Mutex::default(),
+        }))
+    }
+
+    /// From now on the threads of a block run from the last to the first.
+    pub(crate) fn run_descending(&self) {
+        self.descending.store(true, Ordering::Relaxed);
+    }
+
+    /// Bytes that are allocated now.
+    pub(crate) fn allocated(&self) -> usize {
+        self.allocated.load(Ordering::Relaxed)
+    }
+
+    fn recordings(&self) -> MutexGuard<'_, Recordings> {
+        self.recordings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the operation on the list of a recording under way, or does it.
+    fn submit(&self, operation: Operation) {
+        let mut recordings = self.recordings();
+        if let Some(list) = &mut recordings.current {
+            list.push(operation);
+        } else {
+            drop(recordings);
+            self.run(&operation);
+        }
+    }
+
+    fn run(&self, operation: &Operation) {
+        // The emulator has one set of fibers and one shared memory.
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        match operation {
+            Operation::Launch { kernel, grid, threads, shared, arguments } => {
+                type Kernel = unsafe extern "C" fn(*mut *mut c_void);
+                let launch = self.function::<unsafe extern "C" fn(
+                    Kernel,
+                    *const c_uint,
+                    c_uint,
+                    c_uint,
+                    *mut *mut c_void,
+                    c_int,
+                )>("emulator_launch");
+                let kernel = self.function::<Kernel>(&format!("run_{kernel}"));
+                let grid = grid.map(|size| size as c_uint);
+                let mut pointers: Vec<_> = arguments.iter().map(Argument::pointer).collect();
+                let descending = c_int::from(self.descending.load(Ordering::Relaxed));
+                // SAFETY: the arguments are those of the kernel; what is out of bounds hits a guard page.
+                unsafe {
+                    launch(
+                        kernel,
+                        grid.as_ptr(),
+                        *threads as c_uint,
+                        *shared as c_uint,
+                        pointers.as_mut_ptr(),
+                        descending,
+                    );
+                }
+            }
+            Operation::Gemm(gemm) => {
+                let product = self
+                    .function::<unsafe extern "C" fn(u64, u64, u64, *const i64, *const c_int, f32, f32)>(
+                        "emulator_gemm",
+                    );
+                let sizes =
+                    [gemm.m, gemm.n, gemm.k, gemm.a.stride, gemm.b.stride, gemm.c_stride].map(|n| n as i64);
+                let flags =
+                    [gemm.a.transposed, gemm.b.transposed, gemm.c_type == Number::F32].map(c_int::from);
+                let beta = if gemm.add { 1.0 } else { 0.0 };
+                let (a, b, c) = (gemm.a.address, gemm.b.address, gemm.c);
+                // SAFETY: as above.
+                unsafe { product(a, b, c, sizes.as_ptr(), flags.as_ptr(), gemm.scale, beta) };
+            }
+        }
+    }
+
+    fn function<F: Copy>(&self, name: &str) -> F {
+        // SAFETY: the callers name types that `emulator.h` defines.
+        *unsafe { self.library.get::<F>(name.as_bytes()) }.expect("the emulator defines it")
+    }
+}
+
+impl Device for Emulated {
+    fn allocate(&self, bytes: usize) -> Result<u64, Error> {
+        self.allocated.fetch_add(bytes, Ordering::Relaxed);
+        // SAFETY: the type is that of `emulator.h`.
+        Ok(unsafe { self.function::<unsafe extern "C" fn(usize) -> u64>("emulator_allocate")(bytes) })
+    }
+
+    fn free(&self, address: u64, bytes: usize) {
+        self.allocated.fetch_sub(bytes, Ordering::Relaxed);
+        // SAFETY: the address is of `allocate` for as many bytes.
+        unsafe { self.function::<unsafe extern "C" fn(u64, usize)>("emulator_free")(address, bytes) };
+    }
+
+    fn upload(&self, target: u64, source: &[u8]) -> Result<(), Error> {
+        assert!(self.recordings().current.is_none(), "a copy cannot be recorded");
+        // SAFETY: `Buffer` keeps the target in bounds.
+        unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), target as *mut u8, source.len()) };
+        Ok(())
+    }
+
+    fn download(&self, source: u64, target: &mut [u8]) -> Result<(), Error> {
+        assert!(self.recordings().current.is_none(), "a copy cannot be recorded");
+        // SAFETY: `Buffer` keeps the source in bounds.
+        unsafe { std::ptr::copy_nonoverlapping(source as *const u8, target.as_mut_ptr(), target.len()) };
+        Ok(())
+    }
+
+    fn zero(&self, address: u64, bytes: usize) -> Result<(), Error> {
+        // SAFETY: `Buffer` keeps it in bounds.
+        unsafe { std::ptr::write_bytes(address as *mut u8, 0, bytes) };
+        Ok(())
+    }
+
+    fn launch(&self, launch: &Launch) -> Result<(), Error> {
+        let Launch { kernel, grid, threads, shared, arguments } = *launch;
+        self.submit(Operation::Launch { kernel, grid, threads, shared, arguments: arguments.to_vec() });
+        Ok(())
+    }
+
+    fn gemm(&self, gemm: &Gemm) -> Result<(), Error> {
+        self.submit(Operation::Gemm(*gemm));
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn record(&self, body: &mut dyn FnMut() -> Result<(), Error>) -> Result<Recording, Error> {
+        self.recordings().current = Some(Vec::new());
+        let result = body();
+        let mut recordings = self.recordings();
+        let list = recordings.current.take().expect("it was set above");
+        recordings.done.push(list);
+        result.map(|()| Recording(recordings.done.len() - 1))
+    }
+
+    fn replay(&self, recording: Recording) -> Result<(), Error> {
+        let list = self.recordings().done[recording.0].clone();
+        for operation in &list {
+            self.run(operation);
+        }
+        Ok(())
+    }
+
+    fn memory(&self) -> Result<(usize, usize), Error> {
+        Ok((usize::MAX / 2, usize::MAX / 2))
+    }
+
+    fn description(&self) -> String {
+        "emulated".to_owned()
+    }
+}
+
+/// Compiles the kernels into a shared library, unless an earlier test run left the same one.
+fn build() -> Option<Library> {
+    let export = |name| format!("extern \"C\" void run_{name}(void **a) {{ emulator::call({name}, a); }}");
+    let exports = KERNELS.map(export).join("\n");
+    let program = [include_str!("emulator/emulator.h"), &source(), &exports].join("\n");
+    let mut hasher = DefaultHasher::new();
+    program.hash(&mut hasher);
+    let base = std::env::temp_dir().join(format!("real-emulated-{:016x}", hasher.finish()));
+    let library = base.with_extension("so");
+    if !library.exists() {
+        compile(&program, &base, &library)?;
+    }
+    // SAFETY: the library has no initialisers.
+    Some(unsafe { Library::new(&library) }.expect("what was compiled can be loaded"))
+}
+
+fn compile(program: &str, base: &Path, library: &Path) -> Option<()> {
+    let (text, partial) =
+        (base.with_extension("cpp"), base.with_extension(format!("{}", std::process::id())));
+    std::fs::write(&text, program).expect("the temporary folder can be written");
+    let options = [
+        "-std=c++17",
+        "-O2",
+        "-fPIC",
+        "-shared",
+        "-fno-strict-aliasing",
+        "-fsanitize=alignment,bounds",
+        "-fsanitize-undefined-trap-on-error",
+        "-U_FORTIFY_SOURCE",
+        "-o",
+    ];
+    let output = Command::new("c++").args(options).arg(&partial).arg(&text).output().ok()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the kernels do not compile for the CPU:\n{errors}");
+    std::fs::rename(partial, library).expect("the temporary folder can be written");
+    Some(())
+}
