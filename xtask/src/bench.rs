@@ -1,6 +1,9 @@
 //! `cargo xtask bench NAME`: measurements that print a table. Each file below is one of them.
 
+mod load;
+mod reward;
 mod scan;
+mod typecheck;
 
 use anyhow::Result;
 
@@ -17,6 +20,12 @@ pub(crate) enum Bench {
         #[arg(default_value_t = 100_000)]
         count: u32,
     },
+    /// The judges: what a test, a program and a batch cost, and that nothing is left behind.
+    Reward(reward::Args),
+    /// Many clients at once on a server with the real judges.
+    Load(load::Args),
+    /// zuban beside mypy.
+    Typecheck(typecheck::Args),
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
@@ -26,5 +35,8 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Mutations { count } => {
             cargo(&["run", "--package", "real_analysis", "--example", "mutations", "--", &count.to_string()])
         }
+        Bench::Reward(args) => reward::run(args),
+        Bench::Load(args) => load::run(args),
+        Bench::Typecheck(args) => typecheck::run(args),
     }
 }

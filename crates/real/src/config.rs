@@ -265,6 +265,20 @@ impl Config {
     }
 }
 
+/// The reward of a command without a configuration file: the defaults, α, and the changes of `--set`.
+pub(crate) fn reward(alpha: Option<f64>, changes: &[String]) -> Result<RewardConfig> {
+    let mut table = toml::Table::new();
+    if let Some(alpha) = alpha {
+        table.insert("alpha".to_owned(), toml::Value::Float(alpha));
+    }
+    for change in changes {
+        apply(&mut table, change).with_context(|| format!("in --set {change}"))?;
+    }
+    let config: RewardConfig = table.try_into()?;
+    config.validate()?;
+    Ok(config)
+}
+
 /// Applies one `a.b=value`. The value is TOML; what is no TOML is a string.
 fn apply(table: &mut toml::Table, change: &str) -> Result<()> {
     let (key, value) = change.split_once('=').context("expected KEY=VALUE")?;

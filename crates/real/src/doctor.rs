@@ -4,7 +4,7 @@ use std::num::NonZero;
 
 use anyhow::Result;
 use real_reward::Tools;
-use real_sandbox::{Config, Layer, Sandbox, Strictness};
+use real_sandbox::{Config, ControlGroups, Layer, Sandbox, Strictness};
 
 use crate::Status;
 use crate::tools;
@@ -109,6 +109,12 @@ fn isolation() -> Vec<Check> {
         }
     };
     let protection = sandbox.protection();
+    let groups = match &protection.control_groups {
+        ControlGroups::V2 => Ok("version 2".to_owned()),
+        ControlGroups::V1 => Ok("version 1".to_owned()),
+        ControlGroups::None(why) => Err(why.clone()),
+    };
+    let groups = Check { name: "sandbox control groups".to_owned(), found: groups, required: false };
     Layer::ALL
         .into_iter()
         .map(|layer| {
@@ -119,6 +125,7 @@ fn isolation() -> Vec<Check> {
             };
             Check { name: format!("sandbox {layer}"), found, required: true }
         })
+        .chain([groups])
         .collect()
 }
 

@@ -31,6 +31,7 @@ mod tasks;
 mod tensorboard;
 mod tools;
 mod train;
+mod validate;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -51,6 +52,8 @@ enum Command {
     Tasks(tasks::Args),
     /// Score completions: analysis, type check, unit tests, reward.
     Score(score::Args),
+    /// Find tests that cannot be trusted: run references, again and again. Exit status 1 where there are any.
+    Validate(validate::Args),
     /// Let a model answer tasks.
     Generate(generate::Args),
     /// Measure Function, Quality and both of a model, an endpoint, or given completions.
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Scan(args) => scan::run(&args),
         Command::Tasks(args) => tasks::run(&args),
         Command::Score(args) => score::run(&args),
+        Command::Validate(args) => validate::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Sft(args) => sft::run(&args),

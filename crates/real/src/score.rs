@@ -4,9 +4,10 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use real_reward::{RewardConfig, Score, Scorer, Task, read_jsonl, write_jsonl};
+use real_reward::{Score, Scorer, Task, read_jsonl, write_jsonl};
 
 use crate::Status;
+use crate::config;
 use crate::evaluation::{Counts, table};
 use crate::progress::Progress;
 use crate::records::{self, Completion};
@@ -27,17 +28,16 @@ pub(crate) struct Args {
     /// α, the weight of quality against function.
     #[arg(long)]
     alpha: Option<f64>,
+    /// Change a value of the reward, such as `--set aggregation=gated`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Where the scores go; standard output without it.
     #[arg(long, value_name = "FILE.jsonl")]
     out: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Status> {
-    let mut config = RewardConfig::default();
-    if let Some(alpha) = args.alpha {
-        config.alpha = alpha;
-    }
-    config.validate()?;
+    let config = config::reward(args.alpha, &args.set)?;
     let tasks: Vec<Task> = read_jsonl(&args.tasks)?;
     let completions: Vec<Completion> = read_jsonl(&args.completions)?;
     let pairs = records::pair(&tasks, &completions)?;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use real_reward::{QueueConfig, RewardConfig, Task, read_jsonl};
+use real_reward::{QueueConfig, Task, read_jsonl};
 use real_server::ServeConfig;
 
-use crate::{Status, tools};
+use crate::{Status, config, tools};
 
 /// The variable with the token, where no file is named. An argument would be seen by everyone on the machine.
 const TOKEN: &str = "REAL_TOKEN";
@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// α, the weight of quality against function.
     #[arg(long)]
     alpha: Option<f64>,
+    /// Change a value of the reward, such as `--set aggregation=gated`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Completions that may wait; a request beyond is answered 429.
     #[arg(long, value_name = "N", default_value_t = QueueConfig::default().capacity)]
     queue: usize,
@@ -48,9 +51,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Status> {
-    let reward = RewardConfig::default();
-    let reward = RewardConfig { alpha: args.alpha.unwrap_or(reward.alpha), ..reward };
-    reward.validate()?;
+    let reward = config::reward(args.alpha, &args.set)?;
     let config = ServeConfig {
         addr: args.addr,
         token: token(args)?,

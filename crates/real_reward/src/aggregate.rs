@@ -78,6 +78,36 @@ mod tests {
     }
 
     #[test]
+    fn every_reward_is_bounded() {
+        let (qualities, functions) =
+            ([Quality::Binary, Quality::Graded], [Function::Fraction, Function::AllOrNothing]);
+        for aggregation in [Aggregation::Additive, Aggregation::Gated, Aggregation::Product] {
+            for (quality, function, alpha) in qualities
+                .iter()
+                .flat_map(|q| functions.iter().flat_map(move |f| [0.0, 0.3, 1.0].map(|a| (*q, *f, a))))
+            {
+                let config =
+                    RewardConfig { alpha, quality, function, aggregation, ..RewardConfig::default() };
+                for (findings, type_errors, passed) in [(0, 0, 4), (99, 0, 4), (0, 99, 0), (usize::MAX, 1, 1)]
+                {
+                    let judgement = Judgement {
+                        findings: Some(findings),
+                        type_errors: Some(type_errors),
+                        attacks: None,
+                        passed,
+                        total: 4,
+                    };
+                    let Reward { total, quality, function } = aggregate(&config, &judgement);
+                    assert!(
+                        [total, quality, function].iter().all(|part| (0.0..=1.0).contains(part)),
+                        "{config:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_papers_text() {
         let config = RewardConfig::default();
         check(&config, (Some(0), None, 4, 4), 1.0);

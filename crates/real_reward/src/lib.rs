@@ -38,6 +38,7 @@ mod scorer;
 pub mod starter;
 mod task;
 mod tools;
+mod validate;
 
 pub use checks::Check;
 pub use config::{Aggregation, Checker, Function, Judges, Quality, RewardConfig, Scope};
@@ -55,3 +56,4 @@ pub use task::{
     Tests,
 };
 pub use tools::{ToolCheck, Tools};
+pub use validate::{Validation, validate};

@@ -66,7 +66,7 @@ struct Manifest {
 impl Tools {
     /// The environment if it is there already. Takes well under a millisecond.
     pub fn find() -> Option<Self> {
-        Self::open(&folder().ok()?)
+        Self::at(&folder().ok()?)
     }
 
     /// The environment, built if need be: about a minute and 80 MB of downloads, told line by line to `progress`.
@@ -74,7 +74,7 @@ impl Tools {
     /// Where there is no network, `PIP_INDEX_URL` or `PIP_FIND_LINKS` can point pip to a mirror or to a folder of wheels.
     pub fn install(progress: &mut dyn FnMut(&str)) -> Result<Self, Error> {
         let folder = folder()?;
-        if let Some(tools) = Self::open(&folder) {
+        if let Some(tools) = Self::at(&folder) {
             return Ok(tools);
         }
         let parent = folder.parent().expect("the environment is inside the cache folder");
@@ -83,12 +83,11 @@ impl Tools {
         let lock = File::create(&lock_path).map_err(Error::io(&lock_path))?;
         lock.lock().map_err(Error::io(&lock_path))?;
         // Another process may have built it while this one waited for the lock.
-        if let Some(tools) = Self::open(&folder) {
+        if let Some(tools) = Self::at(&folder) {
             return Ok(tools);
         }
         build(&folder, progress)?;
-        Self::open(&folder)
-            .ok_or_else(|| Error::Tools(format!("{}: built, but not usable", folder.display())))
+        Self::at(&folder).ok_or_else(|| Error::Tools(format!("{}: built, but not usable", folder.display())))
     }
 
     /// What is there and what is missing, without changing anything.
@@ -141,7 +140,8 @@ impl Tools {
         self.manifest.packages.get(package).map(String::as_str)
     }
 
-    fn open(folder: &Path) -> Option<Self> {
+    /// The environment in this folder, if it is whole.
+    pub fn at(folder: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(folder.join(MANIFEST)).ok()?;
         let manifest: Manifest = serde_json::from_str(&text).ok()?;
         let (base_size, base_modified) = stamp(&manifest.base).ok()?;
@@ -302,9 +302,9 @@ mod tests {
     #[test]
     fn an_environment_without_its_manifest_is_none() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(Tools::open(folder.path()), None);
+        assert_eq!(Tools::at(folder.path()), None);
         std::fs::write(folder.path().join(MANIFEST), "{").unwrap();
-        assert_eq!(Tools::open(folder.path()), None);
+        assert_eq!(Tools::at(folder.path()), None);
     }
 
     #[test]
@@ -323,9 +323,9 @@ mod tests {
             packages: BTreeMap::new(),
         };
         std::fs::write(folder.path().join(MANIFEST), serde_json::to_string(&manifest).unwrap()).unwrap();
-        assert!(Tools::open(folder.path()).is_some());
+        assert!(Tools::at(folder.path()).is_some());
         std::fs::write(&base, "another").unwrap();
-        assert_eq!(Tools::open(folder.path()), None);
+        assert_eq!(Tools::at(folder.path()), None);
     }
 
     #[test]

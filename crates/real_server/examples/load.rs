@@ -1,11 +1,15 @@
-//! Load on a running server, with real programs: `cargo run --release -p real_server --example load -- URL CLIENTS SECONDS`.
+//! Load on a server, with real programs: `cargo xtask bench load` builds and runs this. With a URL the server is one that runs already;
+//! without one it is started here, with the real judges, and has to end well.
 //!
 //! Every client asks for programs that only it has sent, half of them wrong, and checks each answer: an answer that is lost, crossed or comes
 //! twice ends the run.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use real_reward::{RewardConfig, Scorer, Tools};
+use real_server::{ServeConfig, Server};
 use serde_json::{Value, json};
 
 /// What the clients have seen.
@@ -16,14 +20,28 @@ struct Seen {
     refusals: AtomicUsize,
 }
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [url, clients, seconds] = arguments.as_slice() else {
-        eprintln!("usage: load URL CLIENTS SECONDS, such as http://127.0.0.1:8700 200 120");
-        std::process::exit(2);
-    };
-    let clients: usize = clients.parse().expect("CLIENTS is a number");
-    let seconds: u64 = seconds.parse().expect("SECONDS is a number");
+fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let mut number = |fallback| arguments.next().map_or(Ok(fallback), |text| text.parse::<u64>());
+    let (clients, seconds) = (number(200)? as usize, number(120)?);
+    if let Some(url) = arguments.next() {
+        load(&url, clients, seconds);
+        return Ok(());
+    }
+    let tools = Tools::install(&mut |line| eprintln!("{line}"))?;
+    let scorer = Scorer::new(RewardConfig { allow_weak_sandbox: true, ..RewardConfig::default() }, &tools)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let config = ServeConfig { addr: SocketAddr::from(([127, 0, 0, 1], 0)), ..ServeConfig::default() };
+    let server = runtime.block_on(Server::bind(scorer, config))?;
+    let url = format!("http://{}", server.addr());
+    let (over, shutdown) = tokio::sync::oneshot::channel::<()>();
+    let serving = runtime.spawn(server.serve(async move { shutdown.await.unwrap_or_default() }));
+    load(&url, clients, seconds);
+    drop(over);
+    Ok(runtime.block_on(serving)?)
+}
+
+fn load(url: &str, clients: usize, seconds: u64) {
     let url = format!("{url}/v1/score");
     let seen = Seen::default();
     let start = Instant::now();
