@@ -81,6 +81,9 @@ impl Engine<'_> {
             Op::StoreAttribute { object, name, value } => {
                 let (object, value) = (self.get(*object), self.get(*value));
                 self.check_assignment(self.name(*name), &value);
+                if let Object::Instance(path) = &object.object {
+                    self.check_assignment(&format!("{path}.{}", self.name(*name)), &value);
+                }
                 self.store_attribute(&object, *name, &value);
                 Value::none()
             }

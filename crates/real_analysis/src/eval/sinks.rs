@@ -92,6 +92,10 @@ impl Engine<'_> {
         if known && rules::needs_stranger(concept) {
             return;
         }
+        let for_strangers = concept == Concept::Host && caller < rules::origin_weight(Origin::Request);
+        if for_strangers && !sound && self.options.entry_point.is_none() {
+            return;
+        }
         let own_files =
             !sound && caller < rules::origin_weight(Origin::Request) && self.options.entry_point.is_none();
         if own_files && concept == Concept::Path && path::is_named_by_caller(&text) {

@@ -52,7 +52,7 @@ impl Engine<'_> {
             let situation = Situation { guessed: true, ..Situation::default() };
             if rules::is_statement(&value.text) {
                 self.check_statement(value, arg.value);
-            } else if self.is_joined_path(arg.value) {
+            } else if self.is_joined_path(arg.value) && !self.is_of_known_module(site) {
                 self.judge(Concept::Path, "", &value.text, arg.value, &situation);
             } else if rules::is_filter(&value.text) {
                 self.judge(Concept::Ldap, "", &value.text, arg.value, &situation);
@@ -96,6 +96,13 @@ impl Engine<'_> {
         let Op::Attribute { object, .. } = self.op(site.callee?) else { return None };
         self.frame_mut().values[object.index()] = Some(Value { text, ..receiver.clone() });
         is_buffer.then(Value::none)
+    }
+
+    /// `sys.audit(…)`: a function of a module whose dangerous functions are known, and which is none of them.
+    fn is_of_known_module(&self, site: Site<'_>) -> bool {
+        let callee = site.callee.map(|callee| self.known(callee));
+        let path = callee.as_ref().and_then(Value::path_name).unwrap_or_default();
+        path.split_once('.').is_some_and(|(module, _)| self.libraries.is_module(module))
     }
 
     fn is_joined_path(&self, value: crate::ir::ValueId) -> bool {
