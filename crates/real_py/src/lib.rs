@@ -27,14 +27,16 @@ mod _real {
     /// How often a thread that waits looks for a Ctrl-C.
     const LOOK_UP: Duration = Duration::from_millis(100);
 
-    /// Finds weaknesses in a program: the JSON of `{findings, parsed}`.
+    /// Finds weaknesses in a program: the JSON of `{findings, parsed, threat_model}`.
     #[pyfunction]
     fn scan(py: Python<'_>, code: &str, min_confidence: f32, entry_point: Option<String>) -> String {
         py.detach(|| {
             let options = Options { entry_point, ..Options::default() };
             let mut analysis = real_analysis::analyze(code, &options);
             analysis.findings.retain(|finding| finding.confidence >= min_confidence);
-            json!({ "findings": analysis.findings, "parsed": analysis.parsed }).to_string()
+            let (parsed, threat_model) = (analysis.parsed, analysis.threat_model);
+            json!({ "findings": analysis.findings, "parsed": parsed, "threat_model": threat_model })
+                .to_string()
         })
     }
 

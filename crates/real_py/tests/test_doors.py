@@ -66,7 +66,8 @@ class Doors(unittest.TestCase):
         printed = subprocess.run([BINARY, "scan", "--format", "jsonl", "-"], input=code, capture_output=True, text=True)
         finding = json.loads(printed.stdout)
         del finding["path"]
-        self.assertEqual(real.scan(code), {"findings": [finding], "parsed": True})
+        threat_model = finding.pop("threat_model")
+        self.assertEqual(real.scan(code), {"findings": [finding], "parsed": True, "threat_model": threat_model})
         self.assertFalse(real.scan("def f(:")["parsed"])
 
     def test_engines_are_answered_with_the_real_judges(self):

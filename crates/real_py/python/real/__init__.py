@@ -56,7 +56,7 @@ class Score(TypedDict):
 
 
 def scan(code: str, *, min_confidence: float = 0.0, entry_point: str | None = None) -> dict[str, Any]:
-    """Weaknesses in a program: `{"findings": [...], "parsed": bool}`.
+    """Weaknesses in a program: `{"findings": [...], "parsed": bool, "threat_model": str}`.
 
     `entry_point` is the function (or `Class.method`) that outsiders call.
     """
