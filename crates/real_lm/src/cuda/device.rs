@@ -75,7 +75,7 @@ pub(crate) enum Argument {
     Address(u64),
     /// `int`
     Int(i32),
-    /// `long`
+    /// `long long`
     Long(i64),
     /// `float`
     Float(f32),

@@ -4,7 +4,7 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -41,10 +41,9 @@ impl Emulated {
     /// The device, or nothing, said loudly, where there is no C++ compiler.
     pub(crate) fn open(test: &str) -> Option<Arc<Self>> {
         static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
-        let Some(library) = LIBRARY.get_or_init(build) else {
-            eprintln!("skipped: {test}: no C++ compiler `c++` for the emulated device");
-            return None;
-        };
+        // SAFETY: the library has no initialisers that a load in a test could disturb.
+        let load = |path| unsafe { Library::new(path) }.expect("what was compiled can be loaded");
+        let library = LIBRARY.get_or_init(|| library(test).map(load)).as_ref()?;
         Some(Arc::new(Self {
             library,
             descending: AtomicBool::new(false),
@@ -79,9 +78,6 @@ impl Emulated {
     }
 
     fn run(&self, operation: &Operation) {
-        // The emulator has one set of fibers and one shared memory.
-        static TURN: Mutex<()> = Mutex::new(());
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         match operation {
             Operation::Launch { kernel, grid, threads, shared, arguments } => {
                 type Kernel = unsafe extern "C" fn(*mut *mut c_void);
@@ -206,11 +202,30 @@ impl Device for Emulated {
     }
 }
 
-/// Compiles the kernels into a shared library, unless an earlier test run left the same one.
-fn build() -> Option<Library> {
+/// A shared library of the kernels, the emulator and the pretended driver, compiled by this or an earlier test run; or
+/// nothing, said loudly, where there is no C++ compiler.
+pub(crate) fn library(test: &str) -> Option<&'static Path> {
+    static PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let path = PATH.get_or_init(build);
+    if path.is_none() {
+        eprintln!("skipped: {test}: no C++ compiler `c++` for the emulated device");
+    }
+    path.as_deref()
+}
+
+fn build() -> Option<PathBuf> {
     let export = |name| format!("extern \"C\" void run_{name}(void **a) {{ emulator::call({name}, a); }}");
-    let exports = KERNELS.map(export).join("\n");
-    let program = [include_str!("emulator/emulator.h"), &source(), &exports].join("\n");
+    let kernel = |name| format!("{{\"{name}\", run_{name}, sizes({name})}}");
+    let program = [
+        include_str!("emulator/emulator.h"),
+        &source(),
+        &KERNELS.map(export).join("\n"),
+        include_str!("emulator/driver.h"),
+        "static std::vector<driver::Kernel> &driver::kernels() { static std::vector<Kernel> all = {",
+        &KERNELS.map(kernel).join(",\n"),
+        "}; return all; }",
+    ]
+    .join("\n");
     let mut hasher = DefaultHasher::new();
     program.hash(&mut hasher);
     let base = std::env::temp_dir().join(format!("real-emulated-{:016x}", hasher.finish()));
@@ -218,13 +233,13 @@ fn build() -> Option<Library> {
     if !library.exists() {
         compile(&program, &base, &library)?;
     }
-    // SAFETY: the library has no initialisers.
-    Some(unsafe { Library::new(&library) }.expect("what was compiled can be loaded"))
+    Some(library)
 }
 
 fn compile(program: &str, base: &Path, library: &Path) -> Option<()> {
-    let (text, partial) =
-        (base.with_extension("cpp"), base.with_extension(format!("{}", std::process::id())));
+    // Under names of this process first: another test run may be doing the same.
+    let own = |kind| base.with_extension(format!("{}.{kind}", std::process::id()));
+    let (text, partial) = (own("cpp"), own("so"));
     std::fs::write(&text, program).expect("the temporary folder can be written");
     let options = [
         "-std=c++17",
@@ -240,6 +255,7 @@ fn compile(program: &str, base: &Path, library: &Path) -> Option<()> {
     let output = Command::new("c++").args(options).arg(&partial).arg(&text).output().ok()?;
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the kernels do not compile for the CPU:\n{errors}");
+    std::fs::remove_file(text).expect("it was just written");
     std::fs::rename(partial, library).expect("the temporary folder can be written");
     Some(())
 }

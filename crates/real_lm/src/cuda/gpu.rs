@@ -16,8 +16,8 @@ use super::nvrtc;
 /// Memory that cuBLAS may use for partial sums. Given once, so that no product allocates: a recorded one must not.
 const CUBLAS_WORKSPACE: usize = 32 << 20;
 
-/// More dynamic shared memory than this a kernel gets only after asking.
-const COMMON_SHARED: usize = 48 << 10;
+/// More shared memory than 48 KB a kernel gets only after asking. Some of it is static: a few KB at most.
+const COMMON_SHARED: usize = 40 << 10;
 
 // Numbers of the driver's and cuBLAS's enumerations, as in `cuda.h`, `library_types.h` and `cublas_api.h`.
 const CUDA_ERROR_OUT_OF_MEMORY: c_int = 2;
@@ -60,9 +60,19 @@ unsafe impl Sync for Handle {}
 impl Gpu {
     /// Finds and prepares a device, by its number.
     pub(crate) fn open(ordinal: usize) -> Result<Self, Error> {
-        let driver = Driver::load()?;
-        let nvrtc = Nvrtc::load()?;
-        let cublas = Cublas::load()?;
+        let (driver, nvrtc, cublas) = (Driver::load()?, Nvrtc::load()?, Cublas::load()?);
+        Self::with(driver, cublas, ordinal, |architecture| {
+            nvrtc::cubin(&nvrtc, &source(), architecture, nvrtc::cache_folder())
+        })
+    }
+
+    /// The same with libraries that are loaded already, and with a compiler of our kernels for an architecture.
+    pub(super) fn with(
+        driver: Driver,
+        cublas: Cublas,
+        ordinal: usize,
+        compile: impl Fn(&str) -> Result<Vec<u8>, Error>,
+    ) -> Result<Self, Error> {
         let mut count = 0;
         // SAFETY: the driver's documented calls, in the documented order, each with places of the right type.
         unsafe {
@@ -87,7 +97,7 @@ impl Gpu {
             let status = (driver.cuStreamCreate)(&raw mut stream, STREAM_NON_BLOCKING);
             check(&driver, "cuStreamCreate", status)?;
             let shared_limit = attribute(ATTRIBUTE_SHARED_PER_BLOCK_OPTIN)? as usize;
-            let code = nvrtc::cubin(&nvrtc, &source(), &format!("sm_{major}{minor}"), nvrtc::cache_folder())?;
+            let code = compile(&format!("sm_{major}{minor}"))?;
             let kernels = load_kernels(&driver, &code)?;
             let product = prepare_products(&driver, &cublas, stream)?;
             let name = format!(

@@ -26,7 +26,7 @@ macro_rules! library {
 
         impl $name {
             #[expect(non_snake_case, reason = "the functions have the names that the library gives them")]
-            fn of(library: Library) -> Result<Self, libloading::Error> {
+            pub(super) fn of(library: Library) -> Result<Self, libloading::Error> {
                 $(
                     // SAFETY: the type is that of the library's documentation. The pointer lives in the struct that keeps
                     // the library loaded.

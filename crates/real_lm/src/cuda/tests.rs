@@ -7,6 +7,7 @@ use super::device::Device;
 use super::emulated::Emulated;
 
 mod compile;
+mod driver;
 mod passes;
 
 #[test]

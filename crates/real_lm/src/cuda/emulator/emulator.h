@@ -1,14 +1,14 @@
 // A GPU on one CPU thread, exact enough to run the kernels of `kernels/` for the tests.
 //
 // Blocks run one after the other. Each thread of a block is a fiber: a stack of its own, switched by `_setjmp` and `_longjmp`.
-// A fiber runs until it waits at a barrier of its block or warp, and the scheduler goes round until all have ended.
+// A fiber runs until it waits at a barrier of its block or warp; a warp is run until it waits for the others.
 // What a warp does together (shuffles, `mma`, `ldmatrix`) is a barrier at which each lane leaves its operands and the last
 // one to arrive does the work for all.
 //
 // To catch what a real GPU would not forgive, or would only punish now and then: allocations end at a page that may not be
 // touched and begin as NaN; shared memory is NaN at the start of each block; misaligned access traps (compiled with
-// -fsanitize=alignment); barriers that can never be passed abort; and fibers run in ascending or descending order, as the
-// test asks, so that a missing barrier shows as a different result.
+// -fsanitize=alignment); barriers that can never be passed abort; and warps run as far ahead of the others as they can, in
+// ascending or descending order, as the test asks, so that a missing barrier shows as a wrong or a different result.
 #define EMULATED
 
 #include <csetjmp>
@@ -17,6 +17,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -97,18 +98,31 @@ static void enter(int index) {
     setcontext(&fiber.entry);
 }
 
+// Runs the fibers of one warp until all of them have ended or wait for other warps. Returns whether any got further.
+static bool run_warp(int warp) {
+    bool moved = false;
+    do {
+        progress = false;
+        for (int i = 0; i < 32; i++) {
+            int index = warp * 32 + (descending ? 31 - i : i);
+            if (index < threads && !fibers[index].ended) enter(index);
+        }
+        moved = moved || progress;
+    } while (progress);
+    return moved;
+}
+
+// Each warp gets as far ahead of the others as barriers let it: what a missing one would let it spoil, it spoils.
 static void run_block() {
     live = threads;
     waiting = 0;
     for (Warp &warp : warps) warp.arrived = 0;
     for (int i = 0; i < threads; i++) fibers[i].ended = false;
+    int count = (threads + 31) / 32;
     while (live > 0) {
-        progress = false;
-        for (int i = 0; i < threads; i++) {
-            int index = descending ? threads - 1 - i : i;
-            if (!fibers[index].ended) enter(index);
-        }
-        if (!progress) fprintf(stderr, "the threads of a block wait for each other for ever\n"), abort();
+        bool moved = false;
+        for (int i = 0; i < count; i++) moved = run_warp(descending ? count - 1 - i : i) || moved;
+        if (!moved) fprintf(stderr, "the threads of a block wait for each other for ever\n"), abort();
     }
 }
 
@@ -227,6 +241,9 @@ static inline void ldmatrix_transposed(unsigned r[4], const unsigned short *row)
 extern "C" void emulator_launch(void (*kernel)(void **), const unsigned *grid, unsigned threads, unsigned shared,
                                 void **arguments, int descending) {
     using namespace emulator;
+    // There is one set of fibers and one shared memory.
+    static std::mutex turn;
+    std::lock_guard<std::mutex> guard(turn);
     if (threads > MOST_THREADS || shared > SHARED) fprintf(stderr, "a block too large\n"), abort();
     emulator::kernel = kernel;
     emulator::arguments = arguments;

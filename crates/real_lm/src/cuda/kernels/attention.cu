@@ -25,7 +25,7 @@ constexpr int THREADS = 128;  // four warps
 
 // Copies rows of D elements, `stride` apart, to shared memory; rows from `count` on are zero.
 template <int D>
-__device__ inline void load_tile(bf16 *tile, const bf16 *source, long stride, int rows, int count, int thread, int threads) {
+__device__ inline void load_tile(bf16 *tile, const bf16 *source, long long stride, int rows, int count, int thread, int threads) {
     for (int i = thread; i < rows * (D / 8); i += threads) {
         int row = i / (D / 8), column = i % (D / 8) * 8;
         uint4 value = make_uint4(0, 0, 0, 0);
@@ -145,7 +145,7 @@ __device__ void attention_forward(const bf16 *qkv, const int4 *tiles, bf16 *o, f
     const int4 tile = tiles[blockIdx.x];
     const int length = tile.y, first = tile.z, head = blockIdx.y, kv_head = head / (heads / kv_heads);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const long stride = (long)(heads + 2 * kv_heads) * D;
+    const long long stride = (long long)(heads + 2 * kv_heads) * D;
     const bf16 *sequence = qkv + tile.x * stride;
     const bf16 *keys = sequence + (heads + kv_head) * D, *values = keys + kv_heads * D;
     const float scale = rsqrtf((float)D);
@@ -175,7 +175,7 @@ __device__ void attention_forward(const bf16 *qkv, const int4 *tiles, bf16 *o, f
         float sum = quad_sum(total[half]), inverse = 1.0f / sum;
         int position = row + half * 8;
         if (position >= length) continue;
-        long at = tile.x + position;
+        long long at = tile.x + position;
         if (lane % 4 == 0) lse[at * heads + head] = top[half] + logf(sum);
         unsigned *target = reinterpret_cast<unsigned *>(o + (at * heads + head) * D + lane % 4 * 2);
 #pragma unroll
@@ -189,7 +189,7 @@ extern "C" __global__ void attention_delta(const bf16 *o, const bf16 *d_o, float
     if (row >= rows) return;
     float sum = 0.0f;
     for (int column = lane * 8; column < dim; column += 256) {
-        Eight a = load_eight(o + (long)row * dim + column), b = load_eight(d_o + (long)row * dim + column);
+        Eight a = load_eight(o + (long long)row * dim + column), b = load_eight(d_o + (long long)row * dim + column);
 #pragma unroll
         for (int i = 0; i < 8; i++) sum += a.x[i] * b.x[i];
     }
@@ -209,7 +209,7 @@ __device__ void attention_backward_keys(
     const int4 tile = tiles[blockIdx.x];
     const int length = tile.y, first = tile.z, kv_head = blockIdx.y, group = heads / kv_heads;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const long stride = (long)(heads + 2 * kv_heads) * D;
+    const long long stride = (long long)(heads + 2 * kv_heads) * D;
     const bf16 *sequence = qkv + tile.x * stride;
     const float scale = rsqrtf((float)D);
     const int key = first + warp * 16 + lane / 4;
@@ -222,11 +222,11 @@ __device__ void attention_backward_keys(
         for (int query = first; query < length; query += STEP) {
             __syncthreads();
             load_tile<D>(q_tile, sequence + query * stride + head * D, stride, STEP, length - query, threadIdx.x, THREADS);
-            const bf16 *d_rows = d_o + ((long)(tile.x + query) * heads + head) * D;
-            load_tile<D>(d_tile, d_rows, (long)heads * D, STEP, length - query, threadIdx.x, THREADS);
+            const bf16 *d_rows = d_o + ((long long)(tile.x + query) * heads + head) * D;
+            load_tile<D>(d_tile, d_rows, (long long)heads * D, STEP, length - query, threadIdx.x, THREADS);
             if (threadIdx.x < STEP) {
                 bool real = query + (int)threadIdx.x < length;
-                long at = (long)(tile.x + query + threadIdx.x) * heads + head;
+                long long at = (long long)(tile.x + query + threadIdx.x) * heads + head;
                 lses[threadIdx.x] = real ? lse[at] : 0.0f;
                 deltas[threadIdx.x] = real ? delta[at] : 0.0f;
             }
@@ -271,20 +271,20 @@ __device__ void attention_backward_queries(
     const int4 tile = tiles[blockIdx.x];
     const int length = tile.y, first = tile.z, head = blockIdx.y, kv_head = head / (heads / kv_heads);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const long stride = (long)(heads + 2 * kv_heads) * D;
+    const long long stride = (long long)(heads + 2 * kv_heads) * D;
     const bf16 *sequence = qkv + tile.x * stride;
     const float scale = rsqrtf((float)D);
     const int row = first + warp * 16 + lane / 4;
 
     load_tile<D>(q_tile, sequence + first * stride + head * D, stride, TILE, length - first, threadIdx.x, THREADS);
-    const bf16 *d_rows = d_o + ((long)(tile.x + first) * heads + head) * D;
-    load_tile<D>(d_tile, d_rows, (long)heads * D, TILE, length - first, threadIdx.x, THREADS);
+    const bf16 *d_rows = d_o + ((long long)(tile.x + first) * heads + head) * D;
+    load_tile<D>(d_tile, d_rows, (long long)heads * D, TILE, length - first, threadIdx.x, THREADS);
     float row_lse[2], row_delta[2], dq[D / 8][4] = {};
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         int position = min(row + half * 8, length - 1);
-        row_lse[half] = lse[(long)(tile.x + position) * heads + head];
-        row_delta[half] = delta[(long)(tile.x + position) * heads + head];
+        row_lse[half] = lse[(long long)(tile.x + position) * heads + head];
+        row_delta[half] = delta[(long long)(tile.x + position) * heads + head];
     }
     for (int key = 0; key < min(first + TILE, length); key += STEP) {
         __syncthreads();

@@ -10,11 +10,11 @@ extern "C" __global__ void fill_cache(
     const bf16 *qkv, const int4 *targets, bf16 *keys, bf16 *values, int heads, int kv_heads, int dim, int capacity) {
     const int4 target = targets[blockIdx.y];
     const int eights = dim / 8, per_token = kv_heads * eights;
-    const long stride = (long)(heads + 2 * kv_heads) * dim;
+    const long long stride = (long long)(heads + 2 * kv_heads) * dim;
     for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < target.y * per_token; i += gridDim.x * blockDim.x) {
         int token = i / per_token, head = i / eights % kv_heads, column = i % eights * 8;
         const bf16 *source = qkv + (target.x + token) * stride + (heads + head) * dim + column;
-        long at = (((long)target.z * kv_heads + head) * capacity + token) * dim + column;
+        long long at = (((long long)target.z * kv_heads + head) * capacity + token) * dim + column;
         *reinterpret_cast<uint4 *>(keys + at) = *reinterpret_cast<const uint4 *>(source);
         *reinterpret_cast<uint4 *>(values + at) = *reinterpret_cast<const uint4 *>(source + kv_heads * dim);
     }
@@ -28,8 +28,8 @@ extern "C" __global__ void append_cache(
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= slots * per_slot) return;
     int slot = i / per_slot, head = i / eights % kv_heads, column = i % eights * 8;
-    const bf16 *source = qkv + (long)slot * (heads + 2 * kv_heads) * dim + (heads + head) * dim + column;
-    long at = (((long)slot * kv_heads + head) * capacity + lengths[slot]) * dim + column;
+    const bf16 *source = qkv + (long long)slot * (heads + 2 * kv_heads) * dim + (heads + head) * dim + column;
+    long long at = (((long long)slot * kv_heads + head) * capacity + lengths[slot]) * dim + column;
     *reinterpret_cast<uint4 *>(keys + at) = *reinterpret_cast<const uint4 *>(source);
     *reinterpret_cast<uint4 *>(values + at) = *reinterpret_cast<const uint4 *>(source + kv_heads * dim);
 }
@@ -55,8 +55,8 @@ __device__ void decode_attention(
     if (finished[slot] || first >= length) return;
     bf16 *q_tile = reinterpret_cast<bf16 *>(shared), *tiles = q_tile + 16 * WIDTH;
     bf16 *k_tile = tiles + warp * 2 * DECODE_KEYS * WIDTH, *v_tile = k_tile + DECODE_KEYS * WIDTH;
-    const bf16 *queries = qkv + (long)slot * (heads + 2 * kv_heads) * D + kv_head * group * D;
-    const long cache = ((long)slot * kv_heads + kv_head) * capacity * D;
+    const bf16 *queries = qkv + (long long)slot * (heads + 2 * kv_heads) * D + kv_head * group * D;
+    const long long cache = ((long long)slot * kv_heads + kv_head) * capacity * D;
     const float scale = rsqrtf((float)D);
 
     load_tile<D>(q_tile, queries, D, 16, group, threadIdx.x, blockDim.x);
@@ -64,8 +64,8 @@ __device__ void decode_attention(
     float o[D / 8][4] = {}, top[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
     for (int key = first + warp * DECODE_KEYS; key < end; key += DECODE_WARPS * DECODE_KEYS) {
         __syncwarp();
-        load_tile<D>(k_tile, keys + cache + (long)key * D, D, DECODE_KEYS, end - key, lane, 32);
-        load_tile<D>(v_tile, values + cache + (long)key * D, D, DECODE_KEYS, end - key, lane, 32);
+        load_tile<D>(k_tile, keys + cache + (long long)key * D, D, DECODE_KEYS, end - key, lane, 32);
+        load_tile<D>(v_tile, values + cache + (long long)key * D, D, DECODE_KEYS, end - key, lane, 32);
         __syncwarp();
         float s[DECODE_KEYS / 8][4];
         product_rows<D, DECODE_KEYS / 8>(s, q_tile, 0, k_tile);
@@ -102,7 +102,7 @@ __device__ void decode_attention(
             sum += totals[w][row] * weight;
             mixed += outputs[(w * 16 + row) * D + column] * weight;
         }
-        long head = (long)slot * heads + kv_head * group + row;
+        long long head = (long long)slot * heads + kv_head * group + row;
         if (gridDim.z == 1) {
             out[head * D + column] = to_bf16(mixed / sum);
         } else {
@@ -129,7 +129,7 @@ extern "C" __global__ void join_shares(
     int span) {
     const int slot = blockIdx.x, column = threadIdx.x;
     if (finished[slot] || column >= dim) return;
-    const long head = (long)slot * heads + blockIdx.y;
+    const long long head = (long long)slot * heads + blockIdx.y;
     const int used = lengths[slot] / span + 1;
     float largest = -INFINITY, sum = 0.0f, mixed = 0.0f;
     for (int i = 0; i < used; i++) largest = fmaxf(largest, shares[(head * count + i) * (dim + 1) + dim]);
@@ -225,7 +225,7 @@ extern "C" __global__ void draw(
     __shared__ unsigned tokens[32];
     const int index = blockIdx.x;
     if (finished[index]) return;
-    const float *row = logits + (long)index * stride;
+    const float *row = logits + (long long)index * stride;
     const Slot slot = slots[index];
     const Drawing how = *drawing;
     const bool greedy = how.inverse_temperature == 0.0f;

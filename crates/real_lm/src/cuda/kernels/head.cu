@@ -9,20 +9,20 @@
 
 extern "C" __global__ void gather_rows(const bf16 *source, const unsigned *rows, bf16 *out, int count, int width) {
     int eights = width / 8;
-    long index = (long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= (long)count * eights) return;
-    long row = index / eights, column = index % eights * 8;
+    long long index = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= (long long)count * eights) return;
+    long long row = index / eights, column = index % eights * 8;
     *reinterpret_cast<uint4 *>(out + row * width + column) =
-        *reinterpret_cast<const uint4 *>(source + (long)rows[row] * width + column);
+        *reinterpret_cast<const uint4 *>(source + (long long)rows[row] * width + column);
 }
 
 // out [rows[i]] += source [i]; the rows are distinct.
 extern "C" __global__ void scatter_add(const float *source, const unsigned *rows, float *out, int count, int width) {
     int eights = width / 8;
-    long index = (long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= (long)count * eights) return;
-    long row = index / eights, column = index % eights * 8;
-    float *target = out + (long)rows[row] * width + column;
+    long long index = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= (long long)count * eights) return;
+    long long row = index / eights, column = index % eights * 8;
+    float *target = out + (long long)rows[row] * width + column;
     Eight sum = load_eight(target), more = load_eight(source + row * width + column);
     for (int i = 0; i < 8; i++) sum.x[i] += more.x[i];
     store_eight(target, sum);
@@ -44,7 +44,7 @@ __device__ inline Softmax softmax_add(Softmax s, Softmax other) {
 extern "C" __global__ void row_scores(
     const float *logits, const unsigned *targets, float *scores, int vocabulary, int stride) {
     __shared__ float tops[32], totals[32], weighteds[32];
-    const float *row = logits + (long)blockIdx.x * stride;
+    const float *row = logits + (long long)blockIdx.x * stride;
     Softmax own = {-INFINITY, 0.0f, 0.0f};
     for (int j = threadIdx.x * 4; j < vocabulary; j += blockDim.x * 4) {
         float4 quad = *reinterpret_cast<const float4 *>(row + j);
@@ -80,7 +80,7 @@ extern "C" __global__ void row_scores(
 // `gradients [R, 2]` are those of the loss by log-probability and entropy.
 extern "C" __global__ void logit_gradient(
     float *logits, const unsigned *targets, const float *scores, const float *gradients, int vocabulary, int stride) {
-    float *row = logits + (long)blockIdx.x * stride;
+    float *row = logits + (long long)blockIdx.x * stride;
     bf16 *out = reinterpret_cast<bf16 *>(row);
     const float entropy = scores[blockIdx.x * 3 + 1], lse = scores[blockIdx.x * 3 + 2];
     const float g = gradients[blockIdx.x * 2], e = gradients[blockIdx.x * 2 + 1];
@@ -108,7 +108,7 @@ extern "C" __global__ void row_values(
     if (row >= count) return;
     float sum = 0.0f;
     for (int column = lane * 8; column < width; column += 256) {
-        Eight a = load_eight(hidden + (long)rows[row] * width + column), b = load_eight(params + column);
+        Eight a = load_eight(hidden + (long long)rows[row] * width + column), b = load_eight(params + column);
         for (int i = 0; i < 8; i++) sum += a.x[i] * b.x[i];
     }
     sum = warp_sum(sum);
@@ -119,20 +119,20 @@ extern "C" __global__ void row_values(
 extern "C" __global__ void values_backward(
     const float *params, const unsigned *rows, const float *d_values, float *d_hidden, int count, int width) {
     int eights = width / 8;
-    long index = (long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= (long)count * eights) return;
-    long row = index / eights, column = index % eights * 8;
-    float *target = d_hidden + (long)rows[row] * width + column;
+    long long index = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= (long long)count * eights) return;
+    long long row = index / eights, column = index % eights * 8;
+    float *target = d_hidden + (long long)rows[row] * width + column;
     Eight sum = load_eight(target), weight = load_eight(params + column);
     for (int i = 0; i < 8; i++) sum.x[i] += d_values[row] * weight.x[i];
     store_eight(target, sum);
 }
 
 // The first stage of the norm of the gradients: a sum of squares a block, added in the end by the host.
-extern "C" __global__ void square_sums(const float *x, float *sums, long count) {
+extern "C" __global__ void square_sums(const float *x, float *sums, long long count) {
     __shared__ float scratch[32];
     float sum = 0.0f;
-    for (long i = ((long)blockIdx.x * blockDim.x + threadIdx.x) * 8; i < count; i += (long)gridDim.x * blockDim.x * 8) {
+    for (long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * 8; i < count; i += (long long)gridDim.x * blockDim.x * 8) {
         Eight value = load_eight(x + i);
         for (int j = 0; j < 8; j++) sum += value.x[j] * value.x[j];
     }
@@ -143,9 +143,9 @@ extern "C" __global__ void square_sums(const float *x, float *sums, long count) 
 // One step of AdamW: w ← w keep - rate m / (sqrt(v) root + eps) with the moments of the gradient times `factor`, the copy
 // that the products read, and a gradient of zero for the next step, all in one pass over memory.
 extern "C" __global__ void adamw(
-    float *weights, float *gradient, float *first, float *second, bf16 *rounded, long count, float factor, float beta1,
+    float *weights, float *gradient, float *first, float *second, bf16 *rounded, long long count, float factor, float beta1,
     float beta2, float eps, float keep, float rate, float root) {
-    long i = ((long)blockIdx.x * blockDim.x + threadIdx.x) * 8;
+    long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * 8;
     if (i >= count) return;
     Eight w = load_eight(weights + i), g = load_eight(gradient + i), m = load_eight(first + i), v = load_eight(second + i);
     for (int j = 0; j < 8; j++) {
@@ -163,7 +163,7 @@ extern "C" __global__ void adamw(
 }
 
 // Rounds f32 to bf16.
-extern "C" __global__ void round_to_bf16(const float *source, bf16 *target, long count) {
-    long i = ((long)blockIdx.x * blockDim.x + threadIdx.x) * 8;
+extern "C" __global__ void round_to_bf16(const float *source, bf16 *target, long long count) {
+    long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * 8;
     if (i < count) store_eight(target + i, load_eight(source + i));
 }

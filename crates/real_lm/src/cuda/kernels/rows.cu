@@ -6,10 +6,10 @@
 // out [T, E] = rows of the table [V, E].
 extern "C" __global__ void embed(const unsigned *ids, const bf16 *table, float *out, int tokens, int width) {
     int eights = width / 8;
-    long index = (long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= (long)tokens * eights) return;
+    long long index = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= (long long)tokens * eights) return;
     int row = index / eights, column = index % eights * 8;
-    store_eight(out + (long)row * width + column, load_eight(table + (long)ids[row] * width + column));
+    store_eight(out + (long long)row * width + column, load_eight(table + (long long)ids[row] * width + column));
 }
 
 // The gradient of the embedding. The rows that showed token `ids[i]` are `order[starts[i] .. starts[i + 1]]`, ascending; a
@@ -19,10 +19,10 @@ extern "C" __global__ void embedding_gradient(
     const float *d_rows, const unsigned *ids, const unsigned *starts, const unsigned *order, float *gradient, int width) {
     int column = (blockIdx.y * blockDim.x + threadIdx.x) * 4;
     if (column >= width) return;
-    float4 *target = reinterpret_cast<float4 *>(gradient + (long)ids[blockIdx.x] * width + column);
+    float4 *target = reinterpret_cast<float4 *>(gradient + (long long)ids[blockIdx.x] * width + column);
     float4 sum = *target;
     for (unsigned i = starts[blockIdx.x]; i < starts[blockIdx.x + 1]; i++) {
-        float4 row = *reinterpret_cast<const float4 *>(d_rows + (long)order[i] * width + column);
+        float4 row = *reinterpret_cast<const float4 *>(d_rows + (long long)order[i] * width + column);
         sum.x += row.x;
         sum.y += row.y;
         sum.z += row.z;
@@ -38,24 +38,24 @@ extern "C" __global__ void rms_norm(
     float eps) {
     int row = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
     if (row >= rows) return;
-    const float *source = x + (long)row * width;
+    const float *source = x + (long long)row * width;
     float squares = 0.0f;
     for (int column = lane * 8; column < width; column += 256) {
         Eight value = load_eight(source + column);
         if (update) {
-            Eight more = load_eight(update + (long)row * width + column);
+            Eight more = load_eight(update + (long long)row * width + column);
             for (int i = 0; i < 8; i++) value.x[i] += more.x[i];
-            store_eight(sum + (long)row * width + column, value);
+            store_eight(sum + (long long)row * width + column, value);
         }
         for (int i = 0; i < 8; i++) squares += value.x[i] * value.x[i];
     }
     float r = rsqrtf(warp_sum(squares) / width + eps);
     if (lane == 0) rstd[row] = r;
-    if (update) source = sum + (long)row * width;
+    if (update) source = sum + (long long)row * width;
     for (int column = lane * 8; column < width; column += 256) {
         Eight value = load_eight(source + column), scale = load_eight(weight + column);
         for (int i = 0; i < 8; i++) value.x[i] *= r * scale.x[i];
-        store_eight(normed + (long)row * width + column, value);
+        store_eight(normed + (long long)row * width + column, value);
     }
 }
 
@@ -63,12 +63,12 @@ extern "C" __global__ void rms_norm(
 extern "C" __global__ void renormalize(
     const float *x, const bf16 *weight, const float *rstd, bf16 *normed, int rows, int width) {
     int eights = width / 8;
-    long index = (long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= (long)rows * eights) return;
+    long long index = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= (long long)rows * eights) return;
     int row = index / eights, column = index % eights * 8;
-    Eight value = load_eight(x + (long)row * width + column), scale = load_eight(weight + column);
+    Eight value = load_eight(x + (long long)row * width + column), scale = load_eight(weight + column);
     for (int i = 0; i < 8; i++) value.x[i] *= rstd[row] * scale.x[i];
-    store_eight(normed + (long)row * width + column, value);
+    store_eight(normed + (long long)row * width + column, value);
 }
 
 // With g = weight dy: dx += r g - x r³ (g · x) / E, and of the weight's gradient, the sum of dy x r over the rows of this
@@ -85,7 +85,7 @@ __device__ void rms_norm_backward(
         for (int i = 0; i < 8; i++) d_weight[column + i] = 0.0f;
     int first = blockIdx.x * rows_per_block, end = min(first + rows_per_block, rows);
     for (int row = first; row < end; row++) {
-        long start = (long)row * width;
+        long long start = (long long)row * width;
         float r = rstd[row], product = 0.0f;
         for (int column = threadIdx.x * 8; column < width; column += blockDim.x * 8) {
             Eight value = load_eight(x + start + column), d = load_eight(dy + start + column),
@@ -106,7 +106,7 @@ __device__ void rms_norm_backward(
         }
     }
     for (int column = threadIdx.x * 8; column < width; column += blockDim.x * 8)
-        store_eight(partial + (long)blockIdx.x * width + column, load_eight(d_weight + column));
+        store_eight(partial + (long long)blockIdx.x * width + column, load_eight(d_weight + column));
 }
 
 extern "C" __global__ void rms_norm_backward_bf16(
@@ -131,12 +131,12 @@ extern "C" __global__ void column_partial(
     int first = blockIdx.x * rows_per_block, end = min(first + rows_per_block, rows);
     Eight sum = {{0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}};
     for (int i = first; i < end; i++) {
-        long row = chosen ? chosen[i] : i;
+        long long row = chosen ? chosen[i] : i;
         float weight = weights ? weights[i] : 1.0f;
         Eight value = load_eight(x + row * width + column);
         for (int j = 0; j < 8; j++) sum.x[j] += weight * value.x[j];
     }
-    store_eight(partial + (long)blockIdx.x * width + column, sum);
+    store_eight(partial + (long long)blockIdx.x * width + column, sum);
 }
 
 // Second stage: out [C] += the sum of partial [blocks, C]. A block has 32 columns; its eight warps share the rows.
@@ -145,7 +145,7 @@ extern "C" __global__ void column_finish(const float *partial, float *out, int b
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, column = blockIdx.x * 32 + lane;
     float sum = 0.0f;
     if (column < width)
-        for (int row = warp; row < blocks; row += 8) sum += partial[(long)row * width + column];
+        for (int row = warp; row < blocks; row += 8) sum += partial[(long long)row * width + column];
     sums[warp][lane] = sum;
     __syncthreads();
     if (warp > 0 || column >= width) return;
@@ -161,17 +161,17 @@ extern "C" __global__ void rotate(
     bf16 *qkv, const bf16 *bias, const unsigned *positions, const float *cos, const float *sin, int tokens, int heads,
     int turned, int dim, int back) {
     int half = dim / 2, pieces = half / 8;
-    long index = (long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= (long)tokens * heads * pieces) return;
+    long long index = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= (long long)tokens * heads * pieces) return;
     int row = index / (heads * pieces), head = index / pieces % heads, column = index % pieces * 8;
-    bf16 *low = qkv + (long)row * heads * dim + head * dim + column, *high = low + half;
+    bf16 *low = qkv + (long long)row * heads * dim + head * dim + column, *high = low + half;
     Eight a = load_eight(low), b = load_eight(high);
     if (bias) {
         Eight bias_a = load_eight(bias + head * dim + column), bias_b = load_eight(bias + head * dim + half + column);
         for (int i = 0; i < 8; i++) a.x[i] += bias_a.x[i], b.x[i] += bias_b.x[i];
     }
     if (head < turned) {
-        long angle = (long)positions[row] * half + column;
+        long long angle = (long long)positions[row] * half + column;
         Eight c = load_eight(cos + angle), s = load_eight(sin + angle);
         for (int i = 0; i < 8; i++) {
             float sine = back ? -s.x[i] : s.x[i], turned_a = a.x[i] * c.x[i] - b.x[i] * sine;
@@ -188,9 +188,9 @@ __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
 // y [T, I] = gate σ(gate) up for gate_up [T, 2 I].
 extern "C" __global__ void swiglu(const bf16 *gate_up, bf16 *y, int rows, int inner) {
     int eights = inner / 8;
-    long index = (long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= (long)rows * eights) return;
-    long row = index / eights, column = index % eights * 8;
+    long long index = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= (long long)rows * eights) return;
+    long long row = index / eights, column = index % eights * 8;
     Eight gate = load_eight(gate_up + row * 2 * inner + column);
     Eight up = load_eight(gate_up + row * 2 * inner + inner + column);
     for (int i = 0; i < 8; i++) gate.x[i] *= sigmoid(gate.x[i]) * up.x[i];
@@ -200,9 +200,9 @@ extern "C" __global__ void swiglu(const bf16 *gate_up, bf16 *y, int rows, int in
 // gate_up becomes its own gradient: with s = σ(gate), d_up = dy gate s and d_gate = dy up s (1 + gate (1 - s)).
 extern "C" __global__ void swiglu_backward(bf16 *gate_up, const bf16 *dy, int rows, int inner) {
     int eights = inner / 8;
-    long index = (long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= (long)rows * eights) return;
-    long row = index / eights, column = index % eights * 8;
+    long long index = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= (long long)rows * eights) return;
+    long long row = index / eights, column = index % eights * 8;
     bf16 *gates = gate_up + row * 2 * inner + column, *ups = gates + inner;
     Eight gate = load_eight(gates), up = load_eight(ups), d = load_eight(dy + row * inner + column);
     for (int i = 0; i < 8; i++) {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Both families, tied and untied, every width of heads.
-fn configs() -> [ModelConfig; 3] {
+pub(super) fn configs() -> [ModelConfig; 3] {
     let small = ModelConfig {
         architecture: Architecture::Qwen2,
         vocab_size: 203,
@@ -47,7 +47,7 @@ fn configs() -> [ModelConfig; 3] {
 }
 
 /// A random model whose parameters bf16 holds exactly, so that the two engines start from the same.
-fn model(config: &ModelConfig) -> Model {
+pub(super) fn model(config: &ModelConfig) -> Model {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let mut model = Model::random(config.clone(), 0.15, &mut rng);
     for layer in &model.layout.layers.clone() {
@@ -242,7 +242,7 @@ fn a_broken_gradient_changes_nothing() {
     assert!(engine.gradients().unwrap().iter().all(|&g| g == 0.0));
 }
 
-fn prompts() -> Vec<Vec<u32>> {
+pub(super) fn prompts() -> Vec<Vec<u32>> {
     vec![
         vec![3, 1, 4],
         vec![1],
