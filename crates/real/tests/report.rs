@@ -103,7 +103,7 @@ fn an_experiment_runs_its_grid_once_and_is_reported() {
     real(&["experiment", "judges.toml"], here);
     let page = std::fs::read_to_string(here.join("runs/judges/report.html")).unwrap();
     assert!(page.contains("Do the &lt;judges&gt; tell good from bad?"));
-    assert!(page.contains("good ones has the most right and good programs"));
+    assert!(page.contains("“good ones” has the most right and good programs"));
     assert!(
         page.contains("good-ones/seed-1/report.html")
             && here.join("runs/judges/good-ones/seed-1/report.html").exists()

@@ -321,8 +321,14 @@ pub(super) struct Dot {
     pub label: String,
 }
 
-/// A scatter plot of fractions. `path` joins the dots in their order.
-pub(super) fn scatter(title: &str, x_label: &str, y_label: &str, dots: &[Dot], path: bool) -> String {
+/// A scatter plot of fractions. Without a legend the dots are a path, joined in their order.
+pub(super) fn scatter(
+    title: &str,
+    x_label: &str,
+    y_label: &str,
+    legend: &[(&str, &str)],
+    dots: &[Dot],
+) -> String {
     if dots.is_empty() {
         return String::new();
     }
@@ -332,7 +338,7 @@ pub(super) fn scatter(title: &str, x_label: &str, y_label: &str, dots: &[Dot], p
     let y = Scale { low: 0.0, high: 1.0, from: height - BOTTOM, to: TOP + 14.0 };
     let mut svg = axes(&chart, &x, &y, &[0.0, 0.25, 0.5, 0.75, 1.0], height);
     let _ = write!(svg, "<text class=\"label\" x=\"{LEFT}\" y=\"10\">{}</text>", escape(y_label));
-    if path {
+    if legend.is_empty() {
         let points: Vec<String> = dots.iter().map(|d| format!("{:.1} {:.1}", x.at(d.x), y.at(d.y))).collect();
         let _ = write!(svg, "<path class=\"trail\" d=\"M{}\"/>", points.join("L"));
     }
@@ -357,7 +363,8 @@ pub(super) fn scatter(title: &str, x_label: &str, y_label: &str, dots: &[Dot], p
             );
         }
     }
-    figure(title, "", &svg, height)
+    let legend = if legend.is_empty() { String::new() } else { keys(legend, swatch(Style::Marks)) };
+    figure(title, &legend, &svg, height)
 }
 
 /// A value with its interval, in a row of a dot plot.

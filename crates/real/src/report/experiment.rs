@@ -11,7 +11,7 @@ use anyhow::Result;
 use super::chart::{Chart, Dot, Mean, Point, Series, Style, Unit, dot_plot, scatter};
 use super::data::{Evaluation, Run};
 use super::hacking;
-use super::html::{Cell, Page, counted, duration, escape, percent, table};
+use super::html::{Cell, Page, counted, duration, escape, interval, percent, table};
 use crate::causes;
 use crate::evaluation::{Counts, Rate};
 use crate::experiment::{DESCRIPTION, Experiment, run_folder};
@@ -162,7 +162,7 @@ fn verdict(groups: &[Group]) -> String {
             format!("{}: {} of the programs are right and good.", escape(name), percent(*value))
         }
         [(best, high), .., (worst, low)] => format!(
-            "{} has the most right and good programs, {}; {} has the fewest, {}.",
+            "“{}” has the most right and good programs, {}; “{}” has the fewest, {}.",
             escape(best),
             percent(*high),
             escape(worst),
@@ -235,7 +235,7 @@ fn settings(groups: &[Group]) -> String {
         })
         .filter(|(_, means): &(String, Vec<Mean>)| !means.is_empty())
         .collect();
-    let plot = dot_plot("After training, on unseen tasks", &RATES, &rows);
+    let plot = dot_plot("On unseen tasks", &RATES, &rows);
     let before = groups.iter().flat_map(|group| &group.runs).find_map(|(_, _, run)| run.before());
     let note = before.map_or(String::new(), |before| {
         let rates = before.counts().rates();
@@ -260,8 +260,8 @@ fn overview(groups: &[Group]) -> String {
             let mut row = vec![Cell::text(escape(&group.name))];
             for (name, _) in RATES {
                 row.push(group.rate(name).map_or(Cell::text("–"), |(rate, _)| {
-                    let width = format!("<small>{}–{}</small>", percent(rate.low), percent(rate.high));
-                    Cell::number(rate.value, format!("{} {width}", percent(rate.value))).heat(rate.value)
+                    let range = format!("<br><small>{}</small>", interval(&rate));
+                    Cell::number(rate.value, percent(rate.value) + &range).heat(rate.value)
                 }));
             }
             let seeds: Vec<String> = group
@@ -312,7 +312,7 @@ fn curves(groups: &[Group]) -> String {
 fn balance(groups: &[Group]) -> String {
     let mut dots = Vec::new();
     for (index, group) in groups.iter().enumerate() {
-        for (number, (seed, _, run)) in group.runs.iter().enumerate() {
+        for (seed, _, run) in &group.runs {
             let Some(rates) = run.after().map(|after| after.counts().rates()) else { continue };
             let (x, y) = (rates.function.value, rates.quality.value);
             dots.push(Dot {
@@ -321,13 +321,20 @@ fn balance(groups: &[Group]) -> String {
                 size: 5.0,
                 colour: (index % 8).to_string(),
                 tip: format!("{}, seed {seed}\nfunction {}\nquality {}", group.name, percent(x), percent(y)),
-                label: if number == 0 { group.name.clone() } else { String::new() },
+                label: String::new(),
             });
         }
     }
     let correlation = pearson(&dots.iter().map(|dot| (dot.x, dot.y)).collect::<Vec<_>>())
         .map_or(String::new(), |r| format!("<p class=\"note\">Correlation over runs: r = {r:.2}.</p>"));
-    let plot = scatter("Runs after training", "function", "quality", &dots, false);
+    let colours: Vec<String> = (0..groups.len()).map(|index| (index % 8).to_string()).collect();
+    let legend: Vec<(&str, &str)> = groups
+        .iter()
+        .zip(&colours)
+        .filter(|(group, _)| !group.runs.is_empty())
+        .map(|(group, colour)| (colour.as_str(), group.name.as_str()))
+        .collect();
+    let plot = scatter("Runs", "function", "quality", &legend, &dots);
     if plot.is_empty() { plot } else { format!("<div class=\"charts\">{plot}</div>{correlation}") }
 }
 

@@ -232,7 +232,7 @@ fn balance(run: &Run) -> String {
             })
         })
         .collect();
-    let plot = scatter("Rollouts, step by step", "function", "quality", &dots, true);
+    let plot = scatter("Rollouts, step by step", "function", "quality", &[], &dots);
     let mut tables = String::new();
     for (when, evaluation) in
         run.before().map(|e| ("before", e)).into_iter().chain(run.after().map(|e| ("after", e)))
