@@ -32,7 +32,8 @@ mod tests {
         let below =
             |limit: f64| (0..4000).filter(|n| fraction("task", &format!("x = {n}\n")) < limit).count();
         assert_eq!(below(0.0), 0);
-        assert!((1120..1280).contains(&below(0.3)), "{} of 4000 below 0.3", below(0.3));
+        // 1200 expected, with a standard deviation of 29.
+        assert!((1084..1316).contains(&below(0.3)), "{} of 4000 below 0.3", below(0.3));
         assert!((fraction("a", "x") - fraction("a", "x")).abs() < f64::EPSILON);
         assert!((fraction("a", "x") - fraction("b", "x")).abs() > f64::EPSILON);
     }
