@@ -212,7 +212,10 @@ impl Subject {
             Self { model: Some(model), .. } => model.clone(),
             Self { endpoint: Some(url), .. } => url.clone(),
             Self { completions: Some(file), .. } => file.display().to_string(),
-            Self { solutions, .. } => format!("solutions: {solutions:?}"),
+            Self { solutions: Some(Solutions::Kind(kind)), .. } => {
+                format!("the tasks' own solutions: {}", json!(kind).as_str().unwrap_or_default())
+            }
+            Self { .. } => "the tasks' own references".to_owned(),
         }
     }
 }

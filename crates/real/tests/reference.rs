@@ -7,35 +7,35 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-/// The structs of a configuration: section, what it is, file (relative to `crates/`), name.
+/// The structs of a configuration: section, crate, name.
 const SECTIONS: [(&str, &str, &str); 13] = [
-    ("(top level)", "real/src/config.rs", "Config"),
-    ("[run]", "real/src/config.rs", "Run"),
-    ("[model]", "real/src/config.rs", "ModelSource"),
-    ("[model.scratch]", "real/src/config.rs", "Scratch"),
-    ("[data]", "real/src/config.rs", "Data"),
-    ("[[data.mix]]", "real/src/config.rs", "MixPart"),
-    ("[sft]", "real_lm/src/sft.rs", "SftConfig"),
-    ("[rollout]", "real/src/config.rs", "Rollout"),
-    ("[reward] and [eval.reward]", "real_reward/src/config.rs", "RewardConfig"),
-    ("[ppo]", "real_lm/src/ppo.rs", "PpoConfig"),
-    ("[train]", "real/src/config.rs", "Train"),
-    ("[eval]", "real/src/config.rs", "Eval"),
-    ("experiment files", "real/src/experiment.rs", "Experiment"),
+    ("(top level)", "real", "Config"),
+    ("[run]", "real", "Run"),
+    ("[model]", "real", "ModelSource"),
+    ("[model.scratch]", "real", "Scratch"),
+    ("[data]", "real", "Data"),
+    ("[[data.mix]]", "real", "MixPart"),
+    ("[sft]", "real_lm", "SftConfig"),
+    ("[rollout]", "real", "Rollout"),
+    ("[reward] and [eval.reward]", "real_reward", "RewardConfig"),
+    ("[ppo]", "real_lm", "PpoConfig"),
+    ("[train]", "real", "Train"),
+    ("[eval]", "real", "Eval"),
+    ("experiment files", "real", "Experiment"),
 ];
 
-/// The records of files: file and name of the struct.
+/// The records of files: what they are, crate, name of the struct.
 const RECORDS: [(&str, &str, &str); 10] = [
-    ("A task (`real tasks`)", "real_reward/src/task.rs", "Task"),
-    ("A completion (`completions.jsonl`)", "real/src/records.rs", "Completion"),
-    ("A score (`real score`, `scores.jsonl`)", "real_reward/src/score.rs", "Score"),
-    ("A finding of a score", "real_reward/src/score.rs", "FindingRecord"),
-    ("A step of a flow", "real_reward/src/score.rs", "FlowRecord"),
-    ("A type error", "real_reward/src/score.rs", "TypeError"),
-    ("Test results", "real_reward/src/score.rs", "TestReport"),
-    ("One test", "real_reward/src/score.rs", "CaseReport"),
-    ("A sample (`samples/` of a run, `samples.jsonl` of an evaluation)", "real/src/samples.rs", "Sample"),
-    ("A setting of an experiment", "real/src/experiment.rs", "Setting"),
+    ("A task (`real tasks`)", "real_reward", "Task"),
+    ("A completion (`completions.jsonl`)", "real", "Completion"),
+    ("A score (`real score`, `scores.jsonl`)", "real_reward", "Score"),
+    ("A finding of a score", "real_reward", "FindingRecord"),
+    ("A step of a flow", "real_reward", "FlowRecord"),
+    ("A type error", "real_reward", "TypeError"),
+    ("Test results", "real_reward", "TestReport"),
+    ("One test", "real_reward", "CaseReport"),
+    ("A sample (`samples/` of a run, `samples.jsonl` of an evaluation)", "real", "Sample"),
+    ("A setting of an experiment", "real", "Setting"),
 ];
 
 const COMMANDS: [&str; 12] = [
@@ -73,12 +73,12 @@ fn reference() -> String {
     let mut text = "# Reference\n\nMade from the code by `cargo test -p real --test reference`; what stands here is what runs.\n\n\
                     ## Configuration\n\nA TOML file, changed by `--set section.key=value`. Unknown keys are errors. The resolved file is saved with the run.\n"
         .to_owned();
-    for (section, file, name) in SECTIONS {
-        let _ = write!(text, "\n### {section}\n\n{}", fields(file, name));
+    for (section, home, name) in SECTIONS {
+        let _ = write!(text, "\n### {section}\n\n{}", fields(home, name));
     }
     text.push_str("\n## Records\n\nOne JSON object a line.\n");
-    for (title, file, name) in RECORDS {
-        let _ = write!(text, "\n### {title}\n\n{}", fields(file, name));
+    for (title, home, name) in RECORDS {
+        let _ = write!(text, "\n### {title}\n\n{}", fields(home, name));
     }
     text.push_str("\n## Commands\n");
     for command in COMMANDS.iter().filter(|command| !command.is_empty()) {
@@ -94,13 +94,16 @@ fn help(command: &str) -> String {
 }
 
 /// The fields of a struct as a table: name, type, default where the file has one, and its documentation.
-fn fields(file: &str, name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
-    let source = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let body = block(&source, &format!("pub struct {name} {{"))
-        .or_else(|| block(&source, &format!("pub(crate) struct {name} {{")))
-        .or_else(|| block(&source, &format!("pub(crate) struct {name}<'a> {{")))
-        .unwrap_or_else(|| panic!("no struct {name} in {file}"));
+fn fields(home: &str, name: &str) -> String {
+    let heads = ["pub struct", "pub(crate) struct"]
+        .iter()
+        .flat_map(|start| ["", "<'a>"].map(|lifetime| format!("{start} {name}{lifetime} {{")))
+        .collect::<Vec<String>>();
+    let source = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(home).join("src"))
+        .into_iter()
+        .find(|source| heads.iter().any(|head| source.contains(head)))
+        .unwrap_or_else(|| panic!("no struct {name} in {home}"));
+    let body = heads.iter().find_map(|head| block(&source, head)).unwrap();
     let defaults = block(&source, &format!("impl Default for {name} {{")).unwrap_or_default();
     let mut table = "| key | type | default | |\n|---|---|---|---|\n".to_owned();
     let mut documentation: Vec<&str> = Vec::new();
@@ -119,6 +122,20 @@ fn fields(file: &str, name: &str) -> String {
         }
     }
     table
+}
+
+/// The source files of a folder, in order.
+fn sources(folder: &Path) -> Vec<String> {
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+        .iter()
+        .flat_map(|path| match path.extension().and_then(|extension| extension.to_str()) {
+            Some("rs") => vec![std::fs::read_to_string(path).unwrap()],
+            _ if path.is_dir() => sources(path),
+            _ => Vec::new(),
+        })
+        .collect()
 }
 
 /// The text between a head and the brace that closes it, which stands at the start of a line.

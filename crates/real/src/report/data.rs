@@ -65,13 +65,22 @@ pub(super) struct Run {
     pub watched: Vec<Evaluation>,
     /// Rollouts that were kept, by step.
     pub rollouts: Vec<Evaluation>,
+    /// `metrics.json` of an evaluation.
+    pub figures: Option<Value>,
 }
 
 impl Run {
     /// Reads a folder of `real train`, or of `real eval`.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let name = name.file_name().map_or("run".to_owned(), |name| name.to_string_lossy().into_owned());
+        // `seed-1` says nothing without the setting that it is a run of.
+        let parts =
+            name.components().rev().take(2).map(|part| part.as_os_str().to_string_lossy().into_owned());
+        let name = match parts.collect::<Vec<_>>().as_slice() {
+            [last, setting] if last.starts_with("seed-") => format!("{setting}, {last}"),
+            [last, ..] => last.clone(),
+            [] => "run".to_owned(),
+        };
         if path.join("config.toml").exists() {
             Self::of_training(path, name)
         } else {
@@ -92,6 +101,7 @@ impl Run {
             evaluations: samples("eval-")?,
             watched: samples("watch-")?,
             rollouts: samples("step-")?,
+            figures: None,
         })
     }
 
@@ -113,6 +123,9 @@ impl Run {
             evaluations: vec![Evaluation { step: 0, samples }],
             watched: Vec::new(),
             rollouts: Vec::new(),
+            figures: fs::read_to_string(path.join("metrics.json"))
+                .ok()
+                .and_then(|text| serde_json::from_str(&text).ok()),
         })
     }
 

@@ -181,7 +181,10 @@ pub(super) fn list(first: Option<&Evaluation>, last: &Evaluation) -> String {
     for (name, query) in presets.iter().chain(if first.is_some() { compared } else { &[] }) {
         let _ = write!(html, "<button type=\"button\" data-query=\"{query}\">{name}</button>");
     }
-    html.push_str("</p><div id=\"tasks\">");
+    html.push_str(
+        "</p><p class=\"note\"><i class=\"light c-function on\"></i> tests pass \
+         <i class=\"light c-quality on\"></i> good <i class=\"light c-ink off\"></i> not so</p><div id=\"tasks\">",
+    );
     for sample in &last.samples {
         html.push_str(&task(before.get(&sample.key()).copied(), sample));
     }

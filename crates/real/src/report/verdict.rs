@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::data::{Evaluation, Run};
 use super::html::{counted, escape, percent, programs};
 use super::programs::Verdict;
@@ -150,8 +152,28 @@ fn held_out(before: &Evaluation, after: &Evaluation) -> Option<String> {
     Some(format!(" On kinds of task that training never had: {link}, {then} before."))
 }
 
+/// What was evaluated, as a paragraph.
+fn what_was_evaluated(figures: &Value) -> String {
+    let text = |value: &Value| escape(value.as_str().unwrap_or("?"));
+    let temperature = figures["sampling"]["temperature"].as_f64().unwrap_or(0.0);
+    let sampling =
+        if temperature > 0.0 { format!("sampled at temperature {temperature}") } else { "greedy".to_owned() };
+    format!(
+        "<p class=\"lead\"><code>{}</code> on <b>{}</b> ({}), {} answers to {} tasks, {sampling}. Definitions: {}.</p>",
+        text(&figures["subject"]),
+        text(&figures["benchmark"]),
+        text(&figures["split"]),
+        figures["completions"],
+        figures["tasks"],
+        text(&figures["profile"]),
+    )
+}
+
 /// What was done, as a paragraph.
 pub(super) fn what_was_done(run: &Run) -> String {
+    if let Some(figures) = &run.figures {
+        return what_was_evaluated(figures);
+    }
     let Some(config) = &run.config else { return String::new() };
     let model = match (&config.model.path, &config.model.scratch) {
         (Some(path), _) => format!("The model <code>{}</code>", escape(path)),
