@@ -133,6 +133,13 @@ impl Engine {
         Self::on(Arc::new(device), model, plan.purpose)
     }
 
+    /// Puts another model on the same device, such as the frozen reference beside the policy. Both share one stream: what is
+    /// asked of one waits for what was asked of the other.
+    pub fn beside(&self, model: &Model, plan: &Plan) -> Result<Self, Error> {
+        plan.check(&model.config, self.device.memory()?.0)?;
+        Self::on(self.device.clone(), model, plan.purpose)
+    }
+
     fn on(device: Arc<dyn Device>, model: &Model, purpose: Purpose) -> Result<Self, Error> {
         let rows_at_once = head::rows_at_once(model.config.vocab_size);
         Ok(Self {

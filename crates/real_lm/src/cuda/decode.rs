@@ -29,6 +29,7 @@ const STOP_TOKENS: usize = 64;
 /// Caches and buffers for a number of slots.
 #[derive(Debug)]
 pub(crate) struct Decoder {
+    device: Arc<dyn Device>,
     pub(crate) slots: usize,
     /// Tokens that each slot's cache can hold.
     pub(crate) capacity: usize,
@@ -126,7 +127,7 @@ impl Decoder {
             drawn_ids: Buffer::zeros(device, LOOK * slots)?,
             drawn_logprobs: Buffer::zeros(device, LOOK * slots)?,
         };
-        Ok(Self { slots, capacity, caches: caches?, state, buffers, recording: None })
+        Ok(Self { device: device.clone(), slots, capacity, caches: caches?, state, buffers, recording: None })
     }
 
     /// Sets how tokens are drawn from now on.
@@ -202,7 +203,9 @@ impl Decoder {
 
     /// Forgets the recorded step, which reads the tables of angles where they were.
     pub(crate) fn forget_recording(&mut self) {
-        self.recording = None;
+        if let Some(recording) = self.recording.take() {
+            self.device.forget(recording);
+        }
     }
 
     fn step(&self, device: &dyn Device, weights: &Weights, rope: &Rope) -> Result<(), Error> {
@@ -274,6 +277,12 @@ impl Decoder {
             lengths: self.state.lengths.first(self.slots),
             finished: self.state.finished.first(self.slots),
         }
+    }
+}
+
+impl Drop for Decoder {
+    fn drop(&mut self) {
+        self.forget_recording();
     }
 }
 

@@ -43,13 +43,15 @@ pub(crate) trait Device: Debug + Send + Sync {
     fn record(&self, body: &mut dyn FnMut() -> Result<(), Error>) -> Result<Recording, Error>;
     /// Does what was recorded.
     fn replay(&self, recording: Recording) -> Result<(), Error>;
+    /// Gives back what a recording holds. It is not replayed again.
+    fn forget(&self, recording: Recording);
     /// Bytes that can be allocated, and all there are.
     fn memory(&self) -> Result<(usize, usize), Error>;
     /// Name and kind, for people.
     fn description(&self) -> String;
 }
 
-/// A list of launches that a device keeps: a CUDA graph. It lives as long as the device.
+/// A list of launches that a device keeps: a CUDA graph, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Recording(pub(crate) usize);
 

@@ -45,7 +45,8 @@ pub(crate) struct Gpu {
     shared_limit: usize,
     /// Products are started one at a time: the handle has a state.
     product: Mutex<Handle>,
-    graphs: Mutex<Vec<Handle>>,
+    /// By the number of the recording; nothing where it was forgotten.
+    graphs: Mutex<Vec<Option<Handle>>>,
 }
 
 /// A pointer to something that the driver or a library owns.
@@ -277,18 +278,30 @@ impl Device for Gpu {
             recorded?;
             self.check("cuStreamEndCapture", status)?;
             let status = (self.driver.cuGraphInstantiateWithFlags)(&raw mut executable, graph, 0);
+            (self.driver.cuGraphDestroy)(graph);
             self.check("cuGraphInstantiate", status)?;
         }
         let mut graphs = self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
-        graphs.push(Handle(executable));
+        graphs.push(Some(Handle(executable)));
         Ok(Recording(graphs.len() - 1))
     }
 
     fn replay(&self, recording: Recording) -> Result<(), Error> {
         self.enter()?;
         let graph = self.graphs.lock().unwrap_or_else(PoisonError::into_inner)[recording.0];
-        // SAFETY: graphs are never destroyed while the device lives.
+        let graph = graph.expect("a forgotten recording is not replayed");
+        // SAFETY: the graph is destroyed only where it is forgotten.
         self.check("cuGraphLaunch", unsafe { (self.driver.cuGraphLaunch)(graph.0, self.stream.0) })
+    }
+
+    fn forget(&self, recording: Recording) {
+        let graph = self.graphs.lock().unwrap_or_else(PoisonError::into_inner)[recording.0].take();
+        if let Some(graph) = graph
+            && self.synchronize().is_ok()
+        {
+            // SAFETY: nothing of it is under way any more, and nobody else has it.
+            unsafe { (self.driver.cuGraphExecDestroy)(graph.0) };
+        }
     }
 
     fn memory(&self) -> Result<(usize, usize), Error> {

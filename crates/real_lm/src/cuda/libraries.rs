@@ -62,6 +62,8 @@ library! {
         cuStreamEndCapture(*mut c_void, *mut *mut c_void);
         cuGraphInstantiateWithFlags(*mut *mut c_void, *mut c_void, c_ulonglong);
         cuGraphLaunch(*mut c_void, *mut c_void);
+        cuGraphDestroy(*mut c_void);
+        cuGraphExecDestroy(*mut c_void);
         cuMemAlloc_v2(*mut u64, usize);
         cuMemFree_v2(u64);
         cuMemGetInfo_v2(*mut usize, *mut usize);

@@ -121,8 +121,10 @@ int cuStreamEndCapture(void *, void **graph) {
     return *graph ? SUCCESS : INVALID_VALUE;
 }
 int cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long flags) {
-    return *executable = graph, flags == 0 ? SUCCESS : INVALID_VALUE;
+    return *executable = new Graph(*(Graph *)graph), flags == 0 ? SUCCESS : INVALID_VALUE;
 }
+int cuGraphDestroy(void *graph) { return delete (Graph *)graph, SUCCESS; }
+int cuGraphExecDestroy(void *graph) { return delete (Graph *)graph, permitted(); }
 int cuGraphLaunch(void *graph, void *given) {
     if (int status = given == &stream ? permitted() : INVALID_VALUE) return status;
     for (const Node &node : *(Graph *)graph) run(node);

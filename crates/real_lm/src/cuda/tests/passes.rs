@@ -364,6 +364,27 @@ fn generation_after_training_reads_the_new_weights() {
 }
 
 #[test]
+fn a_reference_beside_the_policy_stays_as_it_is() {
+    let Some(device) = Emulated::open("a_reference_beside_the_policy_stays_as_it_is") else { return };
+    let (model, batch) = (model(&configs()[0]), batch());
+    let mut policy = Engine::on(device, &model, Purpose::Training).unwrap();
+    let plan =
+        Plan { purpose: Purpose::Scoring, micro_batch_tokens: 128, decode_sequences: 0, decode_tokens: 0 };
+    let mut reference = policy.beside(&model, &plan).unwrap();
+    let (rows, targets) = scored(&batch);
+    let score = |engine: &mut Engine| {
+        engine.forward(&batch, Keep::Nothing).unwrap();
+        engine.score(Rows { rows: &rows, targets: &targets, temperature: 1.0 }).unwrap()
+    };
+    let before = score(&mut reference);
+    assert_eq!(score(&mut policy), before, "the same weights give the same bits");
+    on_device(&mut policy, &critic(), &batch).unwrap();
+    policy.clip_and_step(AdamWConfig::default(), 1e-2, 1.0).unwrap();
+    assert_ne!(score(&mut policy), before);
+    assert_eq!(score(&mut reference), before);
+}
+
+#[test]
 fn shapes_without_kernels_are_refused() {
     let Some(device) = Emulated::open("shapes_without_kernels_are_refused") else { return };
     let config = ModelConfig { head_dim: 48, ..configs()[0].clone() };
