@@ -39,7 +39,7 @@ pub use forward::{Keep, Workspace, forward};
 pub use generate::{Finish, Generated, generate};
 pub use packed::Packed;
 pub use parameters::{LayerRanges, Layout, Model};
-pub use ppo::{Advantage, PpoConfig, PpoTrainer, Rollout};
+pub use ppo::{Advantage, Aggregation, Blame, CriticKind, PpoConfig, PpoTrainer, Reward, RewardPart, Rollout};
 pub use sampling::Sampling;
 pub use schedule::{Decay, learning_rate};
 pub use sft::{Example, SftConfig, SftMetrics, SftTrainer};

@@ -1,7 +1,17 @@
-//! The formulas of PPO as pure functions. Indices run over the tokens of one response, or over all tokens of a batch.
+//! The formulas of PPO and its relatives as pure functions. Indices run over the tokens of one response, over all tokens of a
+//! batch, or over the rollouts of one prompt, its group.
+
+use super::config::{Aggregation, KlEstimator};
+use super::rollout::Blame;
+
+/// Added to a standard deviation before it divides.
+const DEVIATION_FLOOR: f64 = 1e-6;
 
 /// The log-probability ratio is clamped to this range before it is exponentiated.
 const MAX_LOG_RATIO: f32 = 20.0;
+
+/// The exponent of the k3 estimate is clamped here.
+const MAX_KL_EXPONENT: f32 = 10.0;
 
 /// Generalised advantage estimation over one response: `δ_t = r_t + γ V_{t+1} − V_t`, `A_t = δ_t + γ λ A_{t+1}`, with
 /// `V = 0` after the last token (Schulman et al. 2015, equation 16).
@@ -26,6 +36,22 @@ pub fn leave_one_out(own: f32, group: &[f32]) -> f32 {
     own - others / (group.len() - 1) as f32
 }
 
+/// What a return is above the mean of its group, which holds it too (Dr. GRPO).
+pub fn centred(own: f32, group: &[f32]) -> f32 {
+    (f64::from(own) - mean_and_variance(group).0) as f32
+}
+
+/// The same in (unbiased) standard deviations of the group (GRPO); 0 where the group has no spread.
+pub fn standardised(own: f32, group: &[f32]) -> f32 {
+    let (mean, variance) = mean_and_variance(group);
+    ((f64::from(own) - mean) / (variance.sqrt() + DEVIATION_FLOOR)) as f32
+}
+
+/// Whether a group teaches anything: rollouts of equal return have no advantage over each other.
+pub fn has_spread(group: &[f32]) -> bool {
+    group.windows(2).any(|pair| (pair[0] - pair[1]).abs() > 1e-6)
+}
+
 /// Shifts and scales to mean 0 and (unbiased) variance 1. Fewer than two values stay as they are.
 pub fn whiten(values: &mut [f32]) {
     if values.len() < 2 {
@@ -46,14 +72,82 @@ pub fn mean_and_variance(values: &[f32]) -> (f64, f64) {
     (mean, squares / (n - 1.0).max(1.0))
 }
 
-/// The per-token rewards of a response: `−β (log π_old − log π_ref)` everywhere, plus the score on the last token.
-pub fn token_rewards(score: f32, old_logprobs: &[f32], ref_logprobs: &[f32], kl_coef: f32) -> Vec<f32> {
-    let mut rewards: Vec<f32> =
-        old_logprobs.iter().zip(ref_logprobs).map(|(old, reference)| -kl_coef * (old - reference)).collect();
-    if let Some(last) = rewards.last_mut() {
-        *last += score;
+/// The per-token rewards of a response: `−β kl` everywhere, plus the score on the last token. What particular tokens cost moves
+/// from the last token to them, so that tokens behind them are not punished for what they did not do:
+///
+/// ```text
+/// score 0.4, of which tokens 1 and 2 cost 0.6:   [0, −0.3, −0.3, 1.0]      returns-to-go   [0.4, 0.4, 0.7, 1.0]
+/// ```
+pub fn token_rewards(score: f32, blame: &[Blame], kl: &[f32], kl_coef: f32) -> Vec<f32> {
+    let mut rewards: Vec<f32> = kl.iter().map(|kl| -kl_coef * kl).collect();
+    let Some(last) = rewards.len().checked_sub(1) else { return rewards };
+    rewards[last] += score;
+    for Blame { tokens, cost } in blame.iter().filter(|blame| !blame.tokens.is_empty()) {
+        rewards[last] += cost;
+        for reward in &mut rewards[tokens.clone()] {
+            *reward -= cost / tokens.len() as f32;
+        }
     }
     rewards
+}
+
+/// What has been paid before each token of a response: by how much its return-to-go is above that of the whole response.
+pub fn paid_before(blame: &[Blame], tokens: usize) -> Vec<f32> {
+    let own = token_rewards(0.0, blame, &vec![0.0; tokens], 0.0);
+    let paid = own.iter().scan(0.0, |paid, reward| {
+        let before = *paid;
+        *paid -= reward;
+        Some(before)
+    });
+    paid.collect()
+}
+
+/// A KL estimate from one token, `d = logprob − ref_logprob`, and its derivative by `logprob`.
+pub fn kl(estimator: KlEstimator, logprob: f32, ref_logprob: f32) -> (f32, f32) {
+    let d = logprob - ref_logprob;
+    match estimator {
+        KlEstimator::K1 => (d, 1.0),
+        KlEstimator::K2 => (0.5 * d * d, d),
+        KlEstimator::K3 => {
+            // Far from the reference the exponential would drown everything else.
+            let ratio = (-d).clamp(-MAX_LOG_RATIO, MAX_KL_EXPONENT).exp();
+            (ratio - 1.0 + d, 1.0 - ratio)
+        }
+    }
+}
+
+/// β after a step of `rollouts` with this divergence: it moves by at most a fifth of the relative error, over `horizon` rollouts.
+pub fn adapted_kl_coef(kl_coef: f32, kl: f64, target: f32, horizon: f32, rollouts: usize) -> f32 {
+    let error = (kl / f64::from(target) - 1.0).clamp(-0.2, 0.2);
+    kl_coef * (1.0 + error * rollouts as f64 / f64::from(horizon)) as f32
+}
+
+/// What the length of a response adds to its score (DAPO, Yu et al. 2025, equation 13): nothing up to `longest − buffer` tokens, then a
+/// penalty that grows evenly to `−penalty` at `longest`.
+pub fn overlong_penalty(tokens: usize, longest: usize, buffer: usize, penalty: f32) -> f32 {
+    let free = longest.saturating_sub(buffer);
+    if buffer == 0 || tokens <= free {
+        return 0.0;
+    }
+    -penalty * ((tokens - free) as f32 / buffer as f32).min(1.0)
+}
+
+/// The size of a mini-batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MiniBatch {
+    /// Responses.
+    pub sequences: usize,
+    /// Tokens of all responses.
+    pub tokens: usize,
+}
+
+/// The weight of the loss of one token, of a response of `length` tokens, in the loss of the mini-batch.
+pub fn token_weight(aggregation: Aggregation, whole: MiniBatch, length: usize, constant_length: usize) -> f32 {
+    match aggregation {
+        Aggregation::TokenMean => 1.0 / whole.tokens as f32,
+        Aggregation::SequenceMean => 1.0 / (whole.sequences * length) as f32,
+        Aggregation::Constant => 1.0 / (whole.sequences * constant_length) as f32,
+    }
 }
 
 /// How far the policy may move from the one that sampled.
@@ -92,6 +186,11 @@ pub fn policy_loss(logprob: f32, old_logprob: f32, advantage: f32, clip: Clip) -
     TokenLoss { loss: free, derivative: free, clipped: false }
 }
 
+/// Cross-entropy: the loss of a token that is to become more probable.
+pub fn likelihood_loss(logprob: f32) -> TokenLoss {
+    TokenLoss { loss: -logprob, derivative: -1.0, clipped: false }
+}
+
 /// The clipped value loss of one token, `½ max((v − R)², (clip(v, v_old ± ε) − R)²)`, and its derivative by `v`.
 pub fn value_loss(value: f32, old_value: f32, target: f32, clip: f32) -> TokenLoss {
     let near = value.clamp(old_value - clip, old_value + clip);
@@ -110,80 +209,4 @@ pub fn explained_variance(predictions: &[f32], targets: &[f32]) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const CLIP: Clip = Clip { low: 0.2, high: 0.28, dual: 3.0 };
-
-    #[test]
-    fn gae_with_lambda_1_is_return_minus_value() {
-        let advantages = gae(&[0.0, 0.5, 1.0], &[0.3, 0.2, 0.1], 1.0, 1.0);
-        for (got, want) in advantages.iter().zip([1.5 - 0.3, 1.5 - 0.2, 1.0 - 0.1]) {
-            assert!((got - want).abs() < 1e-6);
-        }
-    }
-
-    #[test]
-    fn gae_with_lambda_0_is_the_temporal_difference() {
-        let advantages = gae(&[0.0, 0.5, 1.0], &[0.3, 0.2, 0.1], 0.9, 0.0);
-        for (got, want) in advantages.iter().zip([0.9 * 0.2 - 0.3, 0.5 + 0.9 * 0.1 - 0.2, 1.0 - 0.1]) {
-            assert!((got - want).abs() < 1e-6);
-        }
-    }
-
-    #[test]
-    fn leave_one_out_is_the_distance_from_the_others() {
-        let group = [1.0, 0.0, 0.5];
-        assert!((leave_one_out(1.0, &group) - 0.75).abs() < 1e-6);
-        assert!((leave_one_out(0.5, &group) - 0.0).abs() < 1e-6);
-        assert!(leave_one_out(0.7, &[0.7]).abs() < 1e-6);
-    }
-
-    #[test]
-    fn the_score_lands_on_the_last_token() {
-        let rewards = token_rewards(1.0, &[-1.0, -2.0], &[-1.5, -2.0], 0.1);
-        assert!((rewards[0] + 0.05).abs() < 1e-6 && (rewards[1] - 1.0).abs() < 1e-6);
-        assert!(token_rewards(1.0, &[], &[], 0.1).is_empty());
-    }
-
-    #[test]
-    fn the_clip_holds_on_the_sides_it_should() {
-        // A ratio above the clip moves nothing when the advantage is positive, and everything when it is negative.
-        assert!(policy_loss(0.5, 0.0, 1.0, CLIP).clipped);
-        assert!(!policy_loss(0.5, 0.0, -1.0, CLIP).clipped);
-        assert!(policy_loss(-0.5, 0.0, -1.0, CLIP).clipped);
-        assert!(!policy_loss(-0.5, 0.0, 1.0, CLIP).clipped);
-        // The dual clip: ratio e² > 3 with a negative advantage.
-        let dual = policy_loss(2.0, 0.0, -1.0, CLIP);
-        assert!(dual.clipped && (dual.loss - 3.0).abs() < 1e-6);
-    }
-
-    proptest! {
-        #[test]
-        fn policy_loss_derivative_is_the_slope(logprob in -3.0_f32..0.0, old in -3.0_f32..0.0, advantage in -2.0_f32..2.0) {
-            let at = |x: f32| policy_loss(x, old, advantage, CLIP);
-            let (below, here, above) = (at(logprob - 1e-3), at(logprob), at(logprob + 1e-3));
-            prop_assume!(below.clipped == above.clipped);
-            let slope = (above.loss - below.loss) / 2e-3;
-            prop_assert!((slope - here.derivative).abs() < 2e-2 * (1.0 + here.derivative.abs()));
-        }
-
-        #[test]
-        fn value_loss_derivative_is_the_slope(value in -2.0_f32..2.0, old in -2.0_f32..2.0, target in -2.0_f32..2.0) {
-            let at = |x: f32| value_loss(x, old, target, 0.5);
-            let (below, here, above) = (at(value - 1e-3), at(value), at(value + 1e-3));
-            prop_assume!(below.clipped == above.clipped);
-            let slope = (above.loss - below.loss) / 2e-3;
-            prop_assert!((slope - here.derivative).abs() < 1e-2);
-        }
-
-        #[test]
-        fn whitened_values_have_mean_0_and_variance_1(mut values in prop::collection::vec(-5.0_f32..5.0, 2..50)) {
-            prop_assume!(mean_and_variance(&values).1 > 1e-3);
-            whiten(&mut values);
-            let (mean, variance) = mean_and_variance(&values);
-            prop_assert!(mean.abs() < 1e-4 && (variance - 1.0).abs() < 1e-3);
-        }
-    }
-}
+mod tests;
