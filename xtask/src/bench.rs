@@ -4,6 +4,7 @@ mod load;
 mod reward;
 mod scan;
 mod typecheck;
+mod train;
 
 use anyhow::Result;
 
@@ -26,6 +27,8 @@ pub(crate) enum Bench {
     Load(load::Args),
     /// zuban beside mypy.
     Typecheck(typecheck::Args),
+    /// The trainer: tokens per CPU second of training and decoding, and peak memory, beside PyTorch.
+    Train(train::Args),
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
@@ -38,5 +41,6 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Reward(args) => reward::run(args),
         Bench::Load(args) => load::run(args),
         Bench::Typecheck(args) => typecheck::run(args),
+        Bench::Train(args) => train::run(args),
     }
 }

@@ -149,6 +149,8 @@ pub(crate) struct Rollout {
     pub samples: usize,
     /// Sequences decoded at once.
     pub concurrency: usize,
+    /// What responses are sampled with.
+    pub weights: RolloutWeights,
     /// Sampling temperature.
     pub temperature: f32,
     /// Nucleus sampling: the smallest set of tokens with this probability. 1 for all.
@@ -159,6 +161,28 @@ pub(crate) struct Rollout {
     pub max_prompt_tokens: usize,
     /// End a response where its first code block closes.
     pub stop_at_code_end: bool,
+    /// Dynamic sampling (DAPO): prompts whose responses all have the same reward are dropped, and for at most so many rounds further
+    /// prompts are sampled to fill the batch. 0 keeps everything; otherwise `samples` must be at least 2.
+    pub refill_rounds: usize,
+    /// Over-long shaping (DAPO): in the last so many tokens before `max_new_tokens` the reward falls evenly. 0 for none.
+    pub overlong_buffer: usize,
+    /// How far it falls, in units of the reward.
+    pub overlong_penalty: f32,
+    /// Responses that are cut off at `max_new_tokens` take no part in the update.
+    pub mask_truncated: bool,
+    /// What quality cost is taken from the tokens of findings and type errors, not from the end of the response.
+    pub token_credit: bool,
+}
+
+/// What responses are sampled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RolloutWeights {
+    /// The policy as it is.
+    F32,
+    /// A copy rounded to eight bits: faster where few sequences are decoded at once, and slightly another policy than the one that
+    /// learns. The log-probabilities of the update are taken in f32 either way.
+    Int8,
 }
 
 impl Default for Rollout {
@@ -167,11 +191,17 @@ impl Default for Rollout {
             batch: 256,
             samples: 1,
             concurrency: 64,
+            weights: RolloutWeights::F32,
             temperature: 1.0,
             top_p: 1.0,
             max_new_tokens: 1024,
             max_prompt_tokens: 1024,
             stop_at_code_end: true,
+            refill_rounds: 0,
+            overlong_buffer: 0,
+            overlong_penalty: 1.0,
+            mask_truncated: false,
+            token_credit: false,
         }
     }
 }
@@ -252,6 +282,10 @@ impl Config {
         if samples == 0 || batch == 0 || batch % samples != 0 {
             bail!("rollout.samples ({samples}) must divide rollout.batch ({batch}), and neither may be 0");
         }
+        if self.rollout.refill_rounds > 0 && samples < 2 {
+            bail!("rollout.refill_rounds needs rollout.samples of at least 2: one response equals itself");
+        }
+        self.ppo.check().map_err(anyhow::Error::msg)?;
         if self.rollout.temperature <= 0.0 {
             bail!("rollout.temperature must be above 0: without chance there is nothing to learn from");
         }
@@ -333,6 +367,18 @@ mod tests {
     }
 
     #[test]
+    fn the_configurations_that_come_along_are_sound() {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let files = |folder: PathBuf| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let all = files(folder.clone()).chain(files(folder.join("paper"))).filter(|path| path.is_file());
+        let parsed = all.map(|path| {
+            Config::parse(&std::fs::read_to_string(&path).unwrap(), &[])
+                .unwrap_or_else(|error| panic!("{path:?}: {error:#}"))
+        });
+        assert!(parsed.count() >= 4);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let error = |changes: &[&str]| format!("{:#}", parse(changes).unwrap_err());
         assert!(error(&["ppo.klcoef=1"]).contains("klcoef"));
@@ -340,5 +386,8 @@ mod tests {
         assert!(error(&["seed"]).contains("KEY=VALUE"));
         assert!(error(&["seed.x=1"]).contains("not a section"));
         assert!(error(&["rollout.samples=3"]).contains("rollout.samples"));
+        assert!(error(&["rollout.refill_rounds=2"]).contains("at least 2"));
+        assert!(error(&["ppo.advantage=gdpo"]).contains("kl_coef = 0"));
+        assert!(error(&["ppo.clip_dual=0.5"]).contains("clip_dual"));
     }
 }

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use real_lm::{BlockModel, Weights};
 use real_reward::{Message, Task, read_jsonl, write_jsonl};
 use serde_json::{Value, json};
 
 use crate::Status;
 use crate::kept::Kept;
-use crate::policy::{self, Sampler};
+use crate::policy::{self, Response, Sampler};
 use crate::progress::Progress;
 use crate::records::Completion;
 use crate::seeds::{Purpose, derive};
@@ -59,6 +60,9 @@ pub(crate) struct SamplingArgs {
     /// A system message before every task, such as one that asks for secure code.
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
+    /// With a GGUF file: compute with its quantised weights as they are. Several times faster for a few sequences, and a little different.
+    #[arg(long)]
+    pub quantized: bool,
 }
 
 impl SamplingArgs {
@@ -104,6 +108,7 @@ impl SamplingArgs {
             "stop_at_code_end": self.stop_at_code_end,
             "seed": self.seed,
             "system": self.system,
+            "quantized": self.quantized,
         })
     }
 }
@@ -136,6 +141,9 @@ pub(crate) fn generate(
     let asked: Vec<(&Task, u64)> =
         tasks.iter().flat_map(|task| (0..args.samples as u64).map(move |sample| (task, sample))).collect();
     let checkpoint = policy::load(model)?;
+    let read_blocks = || BlockModel::from_gguf(Path::new(model)).context("--quantized needs a GGUF file");
+    let blocks = args.quantized.then(read_blocks).transpose()?;
+    let weights = blocks.as_ref().map_or(Weights::from(&checkpoint.model), Weights::from);
     let mut progress = Progress::new("generate", asked.len());
     for (index, chunk) in asked.chunks((CHUNK * args.concurrency).max(1)).enumerate() {
         if chunk.iter().all(|asked| kept.get(*asked).is_some()) {
@@ -143,10 +151,13 @@ pub(crate) fn generate(
         }
         // The seed belongs to the chunk, so that a chunk gets the same answers whether those before it are made now or were kept.
         let sampler = args.sampler(derive(args.seed, Purpose::Sampling, index as u64));
-        let before = kept.len();
+        let mut done = kept.len();
         let asked: Vec<&Task> = chunk.iter().map(|(task, _)| *task).collect();
-        let responses =
-            sampler.sample(&checkpoint.model, &checkpoint, &asked, |done| progress.set(before + done, ""))?;
+        let show = |_: usize, _: &Response| {
+            done += 1;
+            progress.set(done, "");
+        };
+        let responses = sampler.sample(weights, &checkpoint, &asked, || false, show)?;
         for ((task, sample), response) in chunk.iter().zip(responses) {
             kept.push(Completion { task_id: task.id.clone(), sample: *sample, completion: response.text })?;
         }

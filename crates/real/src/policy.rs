@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use real_lm::{
     Architecture, ChatTemplate, Checkpoint, Message, Model, ModelConfig, Special, SpecialTokens, Tokenizer,
 };
-use real_lm::{EndsWith, Finish, Sampling};
+use real_lm::{EndsWith, Finish, Generated, Sampling, Weights};
 use real_reward::Task;
 
 use crate::config::{Config, Scratch};
@@ -40,7 +40,15 @@ fn from_scratch(shape: &Scratch, answers: &[Answer], seed: u64) -> Result<Checkp
         .collect::<Result<Vec<String>>>()?;
     let tokenizer =
         Tokenizer::train(texts.iter().map(String::as_str), shape.vocab_size, &SpecialTokens::chatml())?;
-    let config = ModelConfig {
+    let mut rng = ChaCha8Rng::seed_from_u64(derive(seed, Purpose::Weights, 0));
+    let model = Model::random(shape_of(shape), shape.initializer_range, &mut rng);
+    let eos = tokenizer.eos_token_id().context("the new tokenizer has no end-of-sequence token")?;
+    Ok(Checkpoint { model, tokenizer, chat_template, eos_token_ids: vec![eos] })
+}
+
+/// The shape of a new model.
+pub(crate) fn shape_of(shape: &Scratch) -> ModelConfig {
+    ModelConfig {
         architecture: Architecture::Llama,
         vocab_size: shape.vocab_size,
         hidden_size: shape.hidden_size,
@@ -53,11 +61,7 @@ fn from_scratch(shape: &Scratch, answers: &[Answer], seed: u64) -> Result<Checkp
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
         tie_word_embeddings: true,
-    };
-    let mut rng = ChaCha8Rng::seed_from_u64(derive(seed, Purpose::Weights, 0));
-    let model = Model::random(config, shape.initializer_range, &mut rng);
-    let eos = tokenizer.eos_token_id().context("the new tokenizer has no end-of-sequence token")?;
-    Ok(Checkpoint { model, tokenizer, chat_template, eos_token_ids: vec![eos] })
+    }
 }
 
 fn conversation(task: &Task) -> Vec<Message> {
@@ -125,16 +129,19 @@ pub(crate) struct Response {
 }
 
 impl Sampler {
-    /// One response to each task, in order. `progress` hears how many are done.
-    pub(crate) fn sample(
+    /// One response to each task, in order. `on_response` gets each with its place as soon as it ends. Once `stop` says so, every
+    /// response ends where it is.
+    pub(crate) fn sample<'w>(
         &self,
-        model: &Model,
+        weights: impl Into<Weights<'w>>,
         checkpoint: &Checkpoint,
         tasks: &[&Task],
-        mut progress: impl FnMut(usize),
+        stop: impl Fn() -> bool,
+        mut on_response: impl FnMut(usize, &Response),
     ) -> Result<Vec<Response>> {
         let prompts = tasks.iter().map(|task| prompt_ids(checkpoint, task)).collect::<Result<Vec<_>>>()?;
-        let longest = model.config.max_position_embeddings;
+        let weights = weights.into();
+        let longest = weights.config().max_position_embeddings;
         if let Some((task, prompt)) = tasks.iter().zip(&prompts).find(|(_, p)| p.len() >= longest) {
             bail!("the prompt of task {} has {} tokens; the model reads {longest}", task.id, prompt.len());
         }
@@ -152,23 +159,21 @@ impl Sampler {
         let may_close = |ids: &[u32]| ids.last().is_some_and(|&id| text(&[id]).contains('`'));
         let on_token = |_: usize, ids: &[u32]| {
             let ended = self.stop_at_code_end && may_close(ids) && code_has_ended(&text(ids));
-            if ended { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if ended || stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let mut done = 0;
-        let generated = real_lm::generate(model, &prompts, &sampling, on_token, |_, _| {
-            done += 1;
-            progress(done);
+        let response = |place: usize, generated: &Generated| Response {
+            prompt_ids: prompts[place].clone(),
+            ids: generated.ids.clone(),
+            text: text(&generated.ids),
+            truncated: generated.finish == Finish::Length,
+        };
+        let mut responses: Vec<Option<Response>> = vec![None; tasks.len()];
+        real_lm::generate(weights, &prompts, &sampling, on_token, |place, generated| {
+            let response = response(place, generated);
+            on_response(place, &response);
+            responses[place] = Some(response);
         });
-        Ok(prompts
-            .into_iter()
-            .zip(generated)
-            .map(|(prompt_ids, generation)| Response {
-                prompt_ids,
-                text: text(&generation.ids),
-                truncated: generation.finish == Finish::Length,
-                ids: generation.ids,
-            })
-            .collect())
+        Ok(responses.into_iter().flatten().collect())
     }
 }
 

@@ -51,7 +51,7 @@ impl RunFolder {
             Existing::Refuse => {}
         }
         std::fs::create_dir_all(path.join("samples")).with_context(failed)?;
-        std::fs::write(path.join("config.toml"), config.to_toml()?).with_context(failed)?;
+        write_whole(&path.join("config.toml"), &config.to_toml()?).with_context(failed)?;
         let metrics = OpenOptions::new().create(true).append(true).open(metrics_path).with_context(failed)?;
         let events = EventFile::create(&path.join("tensorboard")).with_context(failed)?;
         Ok(Self { path, metrics, events })
@@ -87,7 +87,7 @@ fn remove_run(path: &Path) -> std::io::Result<()> {
             _ => {}
         }
     }
-    for file in ["config.toml", "metrics.jsonl"] {
+    for file in ["config.toml", "metrics.jsonl", "interrupted.safetensors"] {
         match std::fs::remove_file(path.join(file)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -112,7 +112,14 @@ fn truncate_metrics(path: &Path, next_step: usize) -> Result<()> {
         })
         .flat_map(|line| [line, "\n"])
         .collect();
-    Ok(std::fs::write(path, kept)?)
+    Ok(write_whole(path, &kept)?)
+}
+
+/// Writes a file so that whoever finds it finds all of it, even when this process is killed on the way.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, text)?;
+    std::fs::rename(&partial, path)
 }
 
 /// The metrics of a finished or running run, for tests and reports.

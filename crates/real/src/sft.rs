@@ -23,21 +23,48 @@ use crate::tasks;
 pub(crate) fn run(args: &Args) -> Result<Status> {
     let config = Config::load(args)?;
     let interrupt = Interrupt::install()?;
-    let existing = if args.overwrite { Existing::Overwrite } else { Existing::Refuse };
-    if args.resume {
-        bail!("supervised fine-tuning starts over when it was interrupted: use --overwrite");
-    }
+    let existing = match (args.overwrite, args.resume) {
+        (true, _) => Existing::Overwrite,
+        (_, true) => resumption(&config.run.dir)
+            .with_context(|| format!("{} holds no interrupted run to resume", config.run.dir.display()))?,
+        _ => Existing::Refuse,
+    };
     let settings = config.sft.clone().context("the configuration has no [sft] section")?;
     let tasks = tasks::train(&config)?;
     let answers = answers(&tasks, &config.data, config.seed)?;
     let checkpoint = policy::initial(&config, &answers)?;
     let mut folder = RunFolder::open(&config, existing)?;
     let trained = train(checkpoint, &settings, &answers, config.seed, &mut folder, &interrupt)?;
-    let Some(trained) = trained else { bail!("interrupted: nothing was saved") };
+    let Some(trained) = trained else { return Ok(Status::Found) };
     let path = folder.path().join("checkpoint");
     trained.save(&path, WeightType::F32)?;
+    forget_state(folder.path())?;
     println!("saved {}", path.display());
     Ok(Status::Clean)
+}
+
+/// The file that an interrupted stage leaves in its folder.
+const STATE: &str = "interrupted.safetensors";
+
+/// How to go on with an interrupted stage, if its folder has one. Its metrics end where it was saved.
+pub(crate) fn resumption(stage: &Path) -> Option<Existing> {
+    stage.join(STATE).exists().then_some(Existing::Resume { next_step: usize::MAX })
+}
+
+/// Removes what an interruption left, once the stage is done and saved.
+pub(crate) fn forget_state(stage: &Path) -> Result<()> {
+    match std::fs::remove_file(stage.join(STATE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn save_state(trainer: &SftTrainer, stage: &Path) -> Result<()> {
+    let partial = stage.join(STATE).with_extension("partial");
+    trainer.save_state(&partial)?;
+    std::fs::rename(&partial, stage.join(STATE)).context("cannot save the interrupted stage")?;
+    eprintln!("interrupted: saved after supervised step {}; go on with --resume", trainer.steps());
+    Ok(())
 }
 
 /// A task and the text of an answer to learn from.
@@ -79,7 +106,7 @@ fn choose<'a>(task: &'a Task, data: &Data, rng: &mut ChaCha8Rng) -> Result<&'a S
     solutions.choose(rng).copied().context("a kind without a solution was chosen")
 }
 
-/// Trains on the answers and returns the model, or nothing when it was interrupted.
+/// Trains on the answers and returns the model, or nothing when it was interrupted and saved.
 pub(crate) fn train(
     checkpoint: Checkpoint,
     settings: &SftConfig,
@@ -103,15 +130,23 @@ pub(crate) fn train(
     }
     let steps_per_epoch = usable.len().div_ceil(settings.batch);
     let total = steps_per_epoch * settings.epochs;
-    let Checkpoint { model, .. } = checkpoint.clone();
+    let Checkpoint { model, tokenizer, chat_template, eos_token_ids } = checkpoint;
     let mut trainer = SftTrainer::new(model, settings.clone(), total);
     let mut progress = Progress::new("sft", total);
+    if resumption(folder.path()).is_some() {
+        trainer.load_state(&folder.path().join(STATE))?;
+    }
     let mut step = 0;
     for epoch in 0..settings.epochs {
         let mut order = usable.clone();
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(derive(seed, Purpose::SftOrder, epoch as u64)));
         for batch in order.chunks(settings.batch) {
+            if step < trainer.steps() {
+                step += 1;
+                continue;
+            }
             if interrupt.is_set() {
+                save_state(&trainer, folder.path())?;
                 return Ok(None);
             }
             let metrics = trainer.step(batch);
@@ -132,7 +167,7 @@ pub(crate) fn train(
         }
     }
     progress.finish();
-    Ok(Some(Checkpoint { model: trainer.model, ..checkpoint }))
+    Ok(Some(Checkpoint { model: trainer.model, tokenizer, chat_template, eos_token_ids }))
 }
 
 /// The prompt as the chat template renders it, the completion, and the end-of-turn token.

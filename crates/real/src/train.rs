@@ -4,11 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-use real_lm::{Checkpoint, PpoTrainer, Rollout, WeightType};
+use anyhow::{Result, bail};
+use real_lm::{Checkpoint, PpoTrainer, Reward, Rollout, WeightType};
 use real_reward::{Score, Scorer, Task, write_jsonl};
 
 use crate::Status;
@@ -22,6 +19,13 @@ use crate::samples::Sample;
 use crate::seeds::{Purpose, derive};
 use crate::{report, sft, tasks, tools};
 
+mod checkpoints;
+mod experience;
+mod plan;
+mod rewards;
+
+use experience::Experience;
+
 /// A step trains on nothing, and the run stops, when more than this fraction of its rollouts has no verdict.
 const MAX_INFRA_ERRORS: f64 = 0.5;
 
@@ -34,14 +38,11 @@ const WATCHED: usize = 8;
 /// How often the page of a run is written anew.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// The file of a checkpoint that holds the optimiser and the critic.
-const TRAINER_STATE: &str = "trainer.safetensors";
-
 /// `real train CONFIG.toml`
 pub(crate) fn run(args: &Args) -> Result<Status> {
     let config = Config::load(args)?;
     let interrupt = Interrupt::install()?;
-    let resumed = if args.resume { resumption(&config)? } else { None };
+    let resumed = if args.resume { checkpoints::resumption(&config)? } else { None };
     let existing = match &resumed {
         Some((step, _)) => Existing::Resume { next_step: step + 1 },
         None if args.resume => Existing::Resume { next_step: 0 },
@@ -55,9 +56,9 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let examiner = tools::scorer(&config.eval.reward)?;
 
     let Some(base) = base_policy(&config, &train_tasks, &interrupt)? else {
-        eprintln!("interrupted during supervised fine-tuning: nothing was saved");
         return Ok(Status::Found);
     };
+    plan::check_memory(&config, &base.model)?;
     let prompts = policy::fitting(&base, train_tasks, config.rollout.max_prompt_tokens)?;
     let mut run = Run {
         config: &config,
@@ -83,12 +84,14 @@ fn base_policy(config: &Config, tasks: &[Task], interrupt: &Interrupt) -> Result
     let answers = sft::answers(tasks, &config.data, config.seed)?;
     let start = policy::initial(config, &answers)?;
     let mut stage_config = config.clone();
-    stage_config.run.dir = stage;
-    let mut folder = RunFolder::open(&stage_config, Existing::Overwrite)?;
+    let existing = sft::resumption(&stage).unwrap_or(Existing::Overwrite);
+    stage_config.run.dir.clone_from(&stage);
+    let mut folder = RunFolder::open(&stage_config, existing)?;
     let Some(trained) = sft::train(start, settings, &answers, config.seed, &mut folder, interrupt)? else {
         return Ok(None);
     };
     trained.save(&saved, WeightType::F32)?;
+    sft::forget_state(&stage)?;
     // What was saved is what every later resumption reads: go on from the file.
     Ok(Some(Checkpoint::load(&saved)?))
 }
@@ -113,23 +116,20 @@ impl Run<'_> {
         interrupt: &Interrupt,
     ) -> Result<Status> {
         let Config { train, eval, .. } = self.config;
-        let reference = (self.config.ppo.kl_coef > 0.0).then(|| self.base.model.clone());
+        let reference = (self.config.ppo.kl_coef > 0.0).then_some(&self.base.model);
         let mut trainer = PpoTrainer::new(self.base.model.clone(), reference, self.config.ppo.clone());
-        let mut done = 0;
+        let (mut done, is_new) = (0, resumed.is_none());
         if let Some((step, path)) = resumed {
-            trainer.policy = Checkpoint::load(&path)?.model;
-            trainer.load_state(&path.join(TRAINER_STATE))?;
+            checkpoints::restore(&mut trainer, &path)?;
             done = step;
             eprintln!("resuming after step {step} from {}", path.display());
         }
-        let before = match (done, eval.at_ends) {
-            (0, true) => {
-                let evaluation = self.evaluate(&trainer, 0, folder)?;
-                folder.log(0, &evaluation.metrics())?;
-                Some(evaluation)
-            }
-            _ => None,
-        };
+        let mut before = None;
+        if is_new && eval.at_ends {
+            let evaluation = self.evaluate(&trainer, 0, folder)?;
+            folder.log(0, &evaluation.metrics())?;
+            before = Some(evaluation);
+        }
         report::refresh(folder.path());
         eprintln!("follow the run in {}", folder.path().join("report.html").display());
         let mut reported = Instant::now();
@@ -137,12 +137,11 @@ impl Run<'_> {
         progress.set(done, "");
         let mut last = None;
         while done < train.steps {
-            if interrupt.is_set() {
-                let path = self.save(&trainer, done, folder.path())?;
+            let Some(mut metrics) = self.step(&mut trainer, done, folder, &mut progress, interrupt)? else {
+                let path = checkpoints::save(self.base, &trainer, &checkpoints::name(done), folder.path())?;
                 eprintln!("interrupted: saved {}; go on with --resume", path.display());
                 return Ok(Status::Found);
-            }
-            let mut metrics = self.step(&mut trainer, done, folder, &mut progress)?;
+            };
             done += 1;
             let get = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
             progress.set(
@@ -170,7 +169,7 @@ impl Run<'_> {
                 reported = Instant::now();
             }
             if is_last || train.save_every > 0 && done % train.save_every == 0 {
-                self.save(&trainer, done, folder.path())?;
+                checkpoints::save(self.base, &trainer, &checkpoints::name(done), folder.path())?;
             }
         }
         progress.finish();
@@ -178,86 +177,77 @@ impl Run<'_> {
         Ok(Status::Clean)
     }
 
-    /// One step: sample, judge, learn.
+    /// One step: sample, judge, learn. Nothing is learned, and nothing returned, once the user has asked to stop.
     fn step(
         &self,
         trainer: &mut PpoTrainer,
         step: usize,
         folder: &RunFolder,
         progress: &mut Progress,
-    ) -> Result<BTreeMap<String, f64>> {
-        let rollout = &self.config.rollout;
-        let seed = |purpose| derive(self.config.seed, purpose, step as u64);
+        interrupt: &Interrupt,
+    ) -> Result<Option<BTreeMap<String, f64>>> {
         let started = Instant::now();
-        let tasks = self.prompts_of(step);
-        let sampler = Sampler {
-            temperature: rollout.temperature,
-            top_p: rollout.top_p,
-            max_new_tokens: rollout.max_new_tokens,
-            concurrency: rollout.concurrency,
-            stop_at_code_end: rollout.stop_at_code_end,
-            seed: seed(Purpose::Sampling),
-        };
-        let responses = sampler.sample(&trainer.policy, self.base, &tasks, |ended| {
-            progress.set(step, &format!("step {}: {ended} of {} responses", step + 1, tasks.len()));
-        })?;
-        progress.set(step, &format!("step {}: judging", step + 1));
-        let generated = Instant::now();
-
-        let items: Vec<(&Task, &str)> =
-            tasks.iter().copied().zip(responses.iter().map(|r| r.text.as_str())).collect();
-        let scores = self.scorer.score_batch(&items);
-        let scored = Instant::now();
-        let failures: Vec<&str> = scores.iter().filter_map(|s| s.infra_error.as_deref()).collect();
-        if failures.len() as f64 > MAX_INFRA_ERRORS * scores.len() as f64 {
-            bail!(
-                "{} of {} rollouts of step {} could not be judged ({}); `real doctor` may say why",
-                failures.len(),
-                scores.len(),
-                step + 1,
-                failures[0]
-            );
+        let experience = self.gather(&trainer.policy, step, progress, interrupt)?;
+        if interrupt.is_set() {
+            return Ok(None);
         }
-
+        refuse_outage(&experience.scores, step)?;
         progress.set(step, &format!("step {}: learning", step + 1));
-        let rewards: Vec<Option<f32>> = scores.iter().map(|s| s.reward.map(|r| r as f32)).collect();
-        let rollouts: Vec<Rollout> = responses
-            .iter()
-            .map(|r| Rollout { prompt: r.prompt_ids.clone(), response: r.ids.clone() })
-            .collect();
-        let update =
-            trainer.update(&rollouts, &rewards, rollout.temperature, step, seed(Purpose::MiniBatches));
-        if let Some((name, value)) = update.iter().find(|(_, value)| !value.is_finite()) {
-            bail!("{name} is {value} at step {}: lower ppo.learning_rate or raise ppo.kl_coef", step + 1);
-        }
+        let gathered = Instant::now();
+        let (rollouts, rewards) = self.lessons(&experience);
+        let seed = derive(self.config.seed, Purpose::MiniBatches, step as u64);
+        let update = trainer.update(&rollouts, &rewards, self.config.rollout.temperature, step, seed);
+        self.refuse_not_finite(&update, trainer, step, folder)?;
 
-        let mut metrics = reward_metrics(&scores, &responses);
+        let Experience { tasks, responses, scores, kept, .. } = &experience;
+        let mut metrics = reward_metrics(scores, responses);
         metrics.extend(update.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        metrics.insert("time/rollout".to_owned(), (generated - started).as_secs_f64());
-        metrics.insert("time/reward".to_owned(), (scored - generated).as_secs_f64());
-        metrics.insert("time/update".to_owned(), scored.elapsed().as_secs_f64());
-        keep_samples(step + 1, &tasks, &responses, &scores, folder)?;
-        Ok(metrics)
+        if self.config.rollout.refill_rounds > 0 {
+            metrics.insert("rollout/kept".to_owned(), kept.len() as f64 / tasks.len() as f64);
+        }
+        let judging = experience.waited_for_judges.as_secs_f64();
+        metrics.insert("time/rollout".to_owned(), (gathered - started).as_secs_f64() - judging);
+        metrics.insert("time/reward".to_owned(), judging);
+        metrics.insert("time/update".to_owned(), gathered.elapsed().as_secs_f64());
+        keep_samples(step + 1, tasks, responses, scores, folder)?;
+        Ok(Some(metrics))
     }
 
-    /// The tasks of one step: passes over all prompts, each in an order of its own.
-    fn prompts_of(&self, step: usize) -> Vec<&Task> {
-        let samples = self.config.rollout.samples;
-        let per_step = self.config.rollout.batch / samples;
-        let mut order: Option<(usize, Vec<usize>)> = None;
-        (step * per_step..(step + 1) * per_step)
-            .flat_map(|position| {
-                let (pass, place) = (position / self.prompts.len(), position % self.prompts.len());
-                if order.as_ref().is_none_or(|(of, _)| *of != pass) {
-                    let mut indices: Vec<usize> = (0..self.prompts.len()).collect();
-                    let seed = derive(self.config.seed, Purpose::PromptOrder, pass as u64);
-                    indices.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-                    order = Some((pass, indices));
-                }
-                let index = order.as_ref().map_or(place, |(_, indices)| indices[place]);
-                std::iter::repeat_n(&self.prompts[index], samples)
-            })
-            .collect()
+    /// What PPO learns from.
+    fn lessons(&self, experience: &Experience) -> (Vec<Rollout>, Vec<Option<Reward>>) {
+        let Config { rollout, reward, .. } = self.config;
+        let lesson = |&place: &usize| {
+            let (response, score) = (&experience.responses[place], &experience.scores[place]);
+            let reward = rewards::reward(rollout, reward, &self.base.tokenizer, response, score);
+            (Rollout { prompt: response.prompt_ids.clone(), response: response.ids.clone() }, reward)
+        };
+        experience.kept.iter().map(lesson).unzip()
+    }
+
+    /// Stops a run whose figures are no numbers any more. Such gradients have changed nothing, so what there is can be saved.
+    fn refuse_not_finite(
+        &self,
+        update: &BTreeMap<&'static str, f64>,
+        trainer: &PpoTrainer,
+        step: usize,
+        folder: &RunFolder,
+    ) -> Result<()> {
+        let Some((name, value)) = update.iter().find(|(_, value)| !value.is_finite()) else { return Ok(()) };
+        let ppo = &self.config.ppo;
+        let state = if trainer.policy.params.iter().all(|w| w.is_finite()) {
+            let path = checkpoints::save(self.base, trainer, &format!("failed-{step:06}"), folder.path())?;
+            format!("The weights are sound, and a new run can start from {} (model.path)", path.display())
+        } else {
+            "The weights are no numbers any more: go back to an earlier checkpoint".to_owned()
+        };
+        bail!(
+            "{name} is {value} in step {}. {state}. A smaller ppo.learning_rate (it is {}), more ppo.warmup_steps (there are {}) or a \
+             larger ppo.kl_coef (it is {}) may keep it from coming back",
+            step + 1,
+            ppo.learning_rate,
+            ppo.warmup_steps,
+            ppo.kl_coef
+        )
     }
 
     fn evaluate(&self, trainer: &PpoTrainer, step: usize, folder: &RunFolder) -> Result<Evaluation> {
@@ -290,7 +280,17 @@ impl Run<'_> {
             seed: derive(self.config.seed, Purpose::Evaluation, 0),
         };
         let mut progress = Progress::new("evaluate", tasks.len());
-        let responses = sampler.sample(&trainer.policy, self.base, tasks, |done| progress.set(done, file))?;
+        let mut done = 0;
+        let responses = sampler.sample(
+            &trainer.policy,
+            self.base,
+            tasks,
+            || false,
+            |_, _| {
+                done += 1;
+                progress.set(done, file);
+            },
+        )?;
         progress.finish();
         let items: Vec<(&Task, &str)> =
             tasks.iter().copied().zip(responses.iter().map(|r| r.text.as_str())).collect();
@@ -298,19 +298,21 @@ impl Run<'_> {
         write_jsonl(&folder.path().join("samples").join(file), samples(tasks, &responses, &scores))?;
         Ok(scores)
     }
+}
 
-    fn save(&self, trainer: &PpoTrainer, step: usize, run: &Path) -> Result<PathBuf> {
-        let path = run.join(format!("checkpoints/step-{step:06}"));
-        let checkpoint = Checkpoint { model: trainer.policy.clone(), ..self.base.clone() };
-        let partial = path.with_extension("partial");
-        checkpoint.save(&partial, WeightType::F32)?;
-        trainer.save_state(&partial.join(TRAINER_STATE))?;
-        if path.exists() {
-            std::fs::remove_dir_all(&path).with_context(|| format!("cannot replace {}", path.display()))?;
-        }
-        std::fs::rename(&partial, &path).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path)
+/// Stops a run whose judges fail: it would learn from what happens to be left.
+fn refuse_outage(scores: &[Score], step: usize) -> Result<()> {
+    let failures: Vec<&str> = scores.iter().filter_map(|s| s.infra_error.as_deref()).collect();
+    if failures.len() as f64 > MAX_INFRA_ERRORS * scores.len() as f64 {
+        bail!(
+            "{} of {} rollouts of step {} could not be judged ({}); `real doctor` may say why",
+            failures.len(),
+            scores.len(),
+            step + 1,
+            failures[0]
+        );
     }
+    Ok(())
 }
 
 /// The first few rollouts of a step, for people.
@@ -404,38 +406,4 @@ fn reward_metrics(scores: &[Score], responses: &[Response]) -> BTreeMap<String, 
         ("response/length".to_owned(), lengths.sum::<f64>() / responses.len().max(1) as f64),
         ("response/truncated".to_owned(), truncated as f64 / responses.len().max(1) as f64),
     ])
-}
-
-/// Where to go on: the last checkpoint of this very run. A run of another configuration is refused, but for its length.
-fn resumption(config: &Config) -> Result<Option<(usize, PathBuf)>> {
-    let path = config.run.dir.join("config.toml");
-    let saved = std::fs::read_to_string(&path)
-        .with_context(|| format!("there is no run to resume: cannot read {}", path.display()))?;
-    let mut saved = Config::parse(&saved, &[]).with_context(|| format!("in {}", path.display()))?;
-    saved.train = config.train.clone();
-    if saved != *config {
-        bail!("{} is not the configuration to resume with: only [train] may differ", path.display());
-    }
-    latest_checkpoint(&config.run.dir)
-}
-
-/// The last checkpoint of the run in `run`, with its step.
-fn latest_checkpoint(run: &Path) -> Result<Option<(usize, PathBuf)>> {
-    let folder = run.join("checkpoints");
-    let entries = match std::fs::read_dir(&folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        other => other.with_context(|| format!("cannot read {}", folder.display()))?,
-    };
-    let mut latest = None;
-    for entry in entries {
-        let path = entry?.path();
-        let step =
-            path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix("step-")?.parse().ok());
-        if let Some(step) = step
-            && latest.as_ref().is_none_or(|(best, _)| step > *best)
-        {
-            latest = Some((step, path));
-        }
-    }
-    Ok(latest)
 }

@@ -5,7 +5,7 @@
 //! to a flat buffer in the layout of the parameters. Calling it for several batches before an update accumulates.
 
 use crate::attention;
-use crate::forward::{LayerActivations, Scratch, Workspace};
+use crate::forward::{Keep, LayerActivations, Scratch, Workspace, layer_forward};
 use crate::heads::{HeadShape, heads_to_rows, join_qkv, rows_to_heads};
 use crate::ops::matmul::{Into, Matrix, Threads, matmul};
 use crate::ops::norm::{renormalize, rms_norm_backward};
@@ -27,12 +27,12 @@ pub fn backward(
     d_hidden: &[f32],
     grads: &mut [f32],
 ) {
-    assert!(workspace.keeps_activations(), "the backward pass needs a workspace that keeps activations");
+    assert!(workspace.keep() != Keep::Nothing, "the backward pass needs a workspace that keeps activations");
     assert_eq!(workspace.hidden().len(), d_hidden.len(), "a gradient for every hidden state");
     assert_eq!(grads.len(), model.layout.len, "gradients have the layout of the parameters");
     workspace.scratch.prepare(model, packed);
     rayon::scope(|_| {
-        let Workspace { layers, residual, final_rstd, rope, scratch, .. } = workspace;
+        let Workspace { layers, inputs, residual, final_rstd, rope, scratch, .. } = workspace;
         let norm = model.layout.norm.clone();
         scratch.d_residual.fill(0.0);
         rms_norm_backward(
@@ -43,7 +43,14 @@ pub fn backward(
             &mut scratch.d_residual,
             &mut grads[norm],
         );
-        for (ranges, layer) in model.layout.layers.iter().zip(layers.iter()).rev() {
+        for (index, ranges) in model.layout.layers.iter().enumerate().rev() {
+            let kept = layers.len();
+            let layer = &mut layers[index % kept];
+            if let Some(input) = inputs.get(index) {
+                layer.input.copy_from_slice(input);
+                // The end of the residual stream has done its part and takes the output, which nobody needs.
+                layer_forward(model, ranges, packed, rope, layer, scratch, residual);
+            }
             feed_forward_backward(model, ranges, layer, scratch, grads);
             attention_backward(model, ranges, packed, rope, layer, scratch, grads);
         }

@@ -93,6 +93,11 @@ impl Checkpoint {
 
     /// Writes a folder, all of it or nothing: it is made beside and renamed. A folder that was there is replaced.
     pub fn save(&self, folder: &Path, weights: WeightType) -> Result<(), Error> {
+        self.save_with(&self.model, folder, weights)
+    }
+
+    /// The same with another model in place of its own, such as one that was trained further.
+    pub fn save_with(&self, model: &Model, folder: &Path, weights: WeightType) -> Result<(), Error> {
         let (beside, replaced) = (sibling(folder, "partial"), sibling(folder, "replaced"));
         for leftover in [&beside, &replaced] {
             if leftover.exists() {
@@ -100,7 +105,7 @@ impl Checkpoint {
             }
         }
         fs::create_dir_all(&beside).map_err(Error::io(&beside))?;
-        self.write_files(&beside, weights)?;
+        self.write_files(model, &beside, weights)?;
         sync_folder(&beside)?;
         let existed = folder.exists();
         if existed {
@@ -142,13 +147,13 @@ impl Checkpoint {
         })
     }
 
-    fn write_files(&self, folder: &Path, weights: WeightType) -> Result<(), Error> {
+    fn write_files(&self, model: &Model, folder: &Path, weights: WeightType) -> Result<(), Error> {
         let write = |name: &str, text: &str| write_file(&folder.join(name), text);
-        let config = hugging_face::config::to_json(&self.model.config, weights, &self.eos_token_ids);
+        let config = hugging_face::config::to_json(&model.config, weights, &self.eos_token_ids);
         let special = self.tokenizer.special_tokens();
         let mut tokenizer_config = json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": self.model.config.max_position_embeddings,
+            "model_max_length": model.config.max_position_embeddings,
             "clean_up_tokenization_spaces": false,
             "chat_template": self.chat_template.source(),
         });
@@ -167,7 +172,7 @@ impl Checkpoint {
         write("generation_config.json", &format!("{generation:#}\n"))?;
         write("tokenizer_config.json", &format!("{tokenizer_config:#}\n"))?;
         write("tokenizer.json", &self.tokenizer.to_json()?)?;
-        hugging_face::weights::save(&folder.join("model.safetensors"), &self.model, weights)
+        hugging_face::weights::save(&folder.join("model.safetensors"), model, weights)
     }
 }
 

@@ -2,19 +2,24 @@
 //!
 //! A prompt goes through the forward pass of training, alone, and leaves its keys and values in a [`Cache`]; after that each
 //! step takes one token of every live sequence through the model. What a sequence computes does not depend on its neighbours,
-//! to the bit: see [`few_rows`].
+//! to the bit: see [`few_rows`](crate::ops::few_rows). With weights in blocks a prompt goes through the same steps, some tokens of it at a time.
 
 use rayon::prelude::*;
 
-use crate::forward::{Keep, Workspace, embed, forward_with};
+use crate::block_model::{LayerView, Weights};
+use crate::config::ModelConfig;
+use crate::forward::{Keep, Workspace, forward_with};
 use crate::heads::HeadShape;
-use crate::ops::few_rows::{few_rows, product};
+use crate::ops::few_rows::product;
 use crate::ops::norm::rms_norm;
 use crate::ops::rope::{RopeTable, Turn};
 use crate::ops::simd::{add, exp, kernel, max, sum_of};
 use crate::ops::swiglu::swiglu;
 use crate::packed::Packed;
-use crate::parameters::{LayerRanges, Model};
+use crate::parameters::Model;
+
+/// Tokens of a prompt that go through weights in blocks at once.
+const PREFILL_TOKENS: usize = 32;
 
 /// Keys and values of the tokens of one sequence so far.
 #[derive(Debug, Clone)]
@@ -28,7 +33,8 @@ pub(crate) struct Cache {
 /// The buffers of decoding.
 #[derive(Debug)]
 pub(crate) struct Decoder<'a> {
-    model: &'a Model,
+    weights: Weights<'a>,
+    config: &'a ModelConfig,
     prefill: Workspace,
     rope: RopeTable,
     /// `[B, E]`
@@ -53,11 +59,13 @@ pub(crate) struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     /// A decoder for sequences of up to `longest` tokens.
-    pub(crate) fn new(model: &'a Model, longest: usize) -> Self {
+    pub(crate) fn new(weights: Weights<'a>, longest: usize) -> Self {
+        let config = weights.config();
         let mut rope = RopeTable::default();
-        rope.prepare(model.config.head_dim, model.config.rope_theta, longest);
+        rope.prepare(config.head_dim, config.rope_theta, longest);
         Self {
-            model,
+            weights,
+            config,
             prefill: Workspace::new(Keep::Nothing),
             rope,
             residual: Vec::new(),
@@ -74,48 +82,75 @@ impl<'a> Decoder<'a> {
 
     /// Takes a prompt in: its cache, and the logits of its next token, `[V]`.
     pub(crate) fn prefill(&mut self, prompt: &[u32]) -> (Cache, Vec<f32>) {
-        let config = &self.model.config;
+        match self.weights {
+            Weights::Full(model) => self.prefill_at_once(model, prompt),
+            Weights::Blocks(_) => self.prefill_in_steps(prompt),
+        }
+    }
+
+    fn prefill_at_once(&mut self, model: &Model, prompt: &[u32]) -> (Cache, Vec<f32>) {
+        let config = self.config;
         let mut cache = Cache { len: prompt.len(), heads: Vec::new() };
-        forward_with(self.model, &Packed::new(&[prompt]), &mut self.prefill, |_, layer| {
+        forward_with(model, &Packed::new(&[prompt]), &mut self.prefill, |_, layer| {
             let size = prompt.len() * config.head_dim;
             let heads = layer.k.chunks_exact(size).zip(layer.v.chunks_exact(size));
             cache.heads.extend(heads.map(|(k, v)| [k.to_vec(), v.to_vec()]));
         });
         let last = &self.prefill.hidden()[(prompt.len() - 1) * config.hidden_size..];
         let mut logits = vec![0.0; config.vocab_size];
-        few_rows(
-            last,
-            &self.model.params[self.model.layout.lm_head.clone()],
-            config.hidden_size,
-            &mut logits,
-        );
+        self.weights.lm_head().product(last, config.hidden_size, &mut logits);
         (cache, logits)
+    }
+
+    fn prefill_in_steps(&mut self, prompt: &[u32]) -> (Cache, Vec<f32>) {
+        let heads = self.config.num_hidden_layers * self.config.num_key_value_heads;
+        let mut cache = Cache { len: 0, heads: vec![[Vec::new(), Vec::new()]; heads] };
+        for ids in prompt.chunks(PREFILL_TOKENS) {
+            self.layers(ids, &mut [&mut cache]);
+            cache.len += ids.len();
+        }
+        let last = self.residual.len() - self.config.hidden_size;
+        let residual = self.residual[last..].to_vec();
+        self.head(&residual, 1);
+        (cache, self.logits.clone())
     }
 
     /// Takes one more token of each sequence in; the logits of their next tokens, `[B, V]`.
     pub(crate) fn step(&mut self, ids: &[u32], caches: &mut [&mut Cache]) -> &mut [f32] {
         rayon::scope(|_| {
-            let (model, batch) = (self.model, ids.len());
-            let (config, params) = (&model.config, &model.params);
-            self.resize(batch);
-            embed(model, ids, &mut self.residual);
-            for (index, ranges) in model.layout.layers.iter().enumerate() {
-                self.attention_step(index, ranges, caches);
-                self.feed_forward_step(ranges);
-            }
+            self.layers(ids, caches);
             for cache in caches {
                 cache.len += 1;
             }
-            let (norm, eps) = (&params[model.layout.norm.clone()], config.rms_norm_eps);
-            rms_norm(&self.residual, norm, eps, &mut self.normed, &mut self.rstd);
-            let head = &params[model.layout.lm_head.clone()];
-            few_rows(&self.normed, head, config.hidden_size, &mut self.logits);
+            let residual = std::mem::take(&mut self.residual);
+            self.head(&residual, ids.len());
+            self.residual = residual;
         });
         &mut self.logits
     }
 
+    /// Takes tokens through all layers: one of each sequence, or several of a single one.
+    fn layers(&mut self, ids: &[u32], caches: &mut [&mut Cache]) {
+        self.resize(ids.len());
+        self.weights.embed(ids, &mut self.residual);
+        for index in 0..self.config.num_hidden_layers {
+            let layer = self.weights.layer(index);
+            self.attention_step(index, &layer, caches);
+            self.feed_forward_step(&layer);
+        }
+    }
+
+    /// The logits behind the last layer's outputs of `batch` tokens.
+    fn head(&mut self, residual: &[f32], batch: usize) {
+        let hidden = batch * self.config.hidden_size;
+        self.logits.resize(batch * self.config.vocab_size, 0.0);
+        let (normed, rstd) = (&mut self.normed[..hidden], &mut self.rstd[..batch]);
+        rms_norm(residual, self.weights.norm(), self.config.rms_norm_eps, normed, rstd);
+        self.weights.lm_head().product(normed, self.config.hidden_size, &mut self.logits);
+    }
+
     fn resize(&mut self, batch: usize) {
-        let config = &self.model.config;
+        let config = self.config;
         self.residual.resize(batch * config.hidden_size, 0.0);
         self.normed.resize(batch * config.hidden_size, 0.0);
         self.rstd.resize(batch, 0.0);
@@ -124,43 +159,48 @@ impl<'a> Decoder<'a> {
         self.update.resize(batch * config.hidden_size, 0.0);
         self.gate_up.resize(batch * 2 * config.intermediate_size, 0.0);
         self.activation.resize(batch * config.intermediate_size, 0.0);
-        self.logits.resize(batch * config.vocab_size, 0.0);
     }
 
-    fn attention_step(&mut self, index: usize, ranges: &LayerRanges, caches: &mut [&mut Cache]) {
-        let (config, params) = (&self.model.config, &self.model.params);
-        let (shape, bias, rope) = (HeadShape::of(config), &params[ranges.qkv_bias.clone()], &self.rope);
-        let norm = &params[ranges.input_layernorm.clone()];
-        rms_norm(&self.residual, norm, config.rms_norm_eps, &mut self.normed, &mut self.rstd);
-        few_rows(&self.normed, &params[ranges.qkv_proj.clone()], config.hidden_size, &mut self.qkv);
+    fn attention_step(&mut self, index: usize, layer: &LayerView, caches: &mut [&mut Cache]) {
+        let config = self.config;
+        let (shape, rope) = (HeadShape::of(config), &self.rope);
+        rms_norm(
+            &self.residual,
+            layer.input_layernorm,
+            config.rms_norm_eps,
+            &mut self.normed,
+            &mut self.rstd,
+        );
+        layer.qkv_proj.product(&self.normed, config.hidden_size, &mut self.qkv);
+        let tokens = self.rstd.len() / caches.len();
         self.qkv
-            .par_chunks_exact_mut(config.qkv_size())
-            .zip(self.attention.par_chunks_exact_mut(config.attention_size()))
+            .par_chunks_exact_mut(tokens * config.qkv_size())
+            .zip(self.attention.par_chunks_exact_mut(tokens * config.attention_size()))
             .zip(caches.par_iter_mut())
             .for_each(|((qkv, out), cache)| {
-                if !bias.is_empty() {
-                    add(qkv, bias);
-                }
-                let position = cache.len;
+                let first = cache.len;
                 let heads = &mut cache.heads[index * shape.kv_heads..(index + 1) * shape.kv_heads];
-                attend(qkv, shape, rope, position, heads, out);
+                let rows = qkv
+                    .chunks_exact_mut(config.qkv_size())
+                    .zip(out.chunks_exact_mut(config.attention_size()));
+                for (position, (qkv, out)) in (first..).zip(rows) {
+                    if !layer.qkv_bias.is_empty() {
+                        add(qkv, layer.qkv_bias);
+                    }
+                    attend(qkv, shape, rope, position, heads, out);
+                }
             });
-        few_rows(&self.attention, &params[ranges.o_proj.clone()], config.attention_size(), &mut self.update);
+        layer.o_proj.product(&self.attention, config.attention_size(), &mut self.update);
         add(&mut self.residual, &self.update);
     }
 
-    fn feed_forward_step(&mut self, ranges: &LayerRanges) {
-        let (config, params) = (&self.model.config, &self.model.params);
-        let norm = &params[ranges.post_attention_layernorm.clone()];
+    fn feed_forward_step(&mut self, layer: &LayerView) {
+        let config = self.config;
+        let norm = layer.post_attention_layernorm;
         rms_norm(&self.residual, norm, config.rms_norm_eps, &mut self.normed, &mut self.rstd);
-        few_rows(&self.normed, &params[ranges.gate_up_proj.clone()], config.hidden_size, &mut self.gate_up);
+        layer.gate_up_proj.product(&self.normed, config.hidden_size, &mut self.gate_up);
         swiglu(&self.gate_up, config.intermediate_size, &mut self.activation);
-        few_rows(
-            &self.activation,
-            &params[ranges.down_proj.clone()],
-            config.intermediate_size,
-            &mut self.update,
-        );
+        layer.down_proj.product(&self.activation, config.intermediate_size, &mut self.update);
         add(&mut self.residual, &self.update);
     }
 }

@@ -27,8 +27,10 @@ use crate::parameters::{LayerRanges, Model};
 #[derive(Debug)]
 pub struct Workspace {
     keep: Keep,
-    /// One entry a layer, or a single one when nothing is kept.
+    /// One entry a layer with [`Keep::Activations`], otherwise a single one.
     pub(crate) layers: Vec<LayerActivations>,
+    /// The input of each layer with [`Keep::Inputs`]: `[T, E]`
+    pub(crate) inputs: Vec<Vec<f32>>,
     /// Input of the next layer, in the end of the final norm: `[T, E]`
     pub(crate) residual: Vec<f32>,
     /// `[T]`
@@ -44,8 +46,17 @@ pub struct Workspace {
 pub enum Keep {
     /// All that the backward pass needs.
     Activations,
+    /// The input of each layer. The backward pass runs each layer forward once more, a third more work for a fraction of the memory, and
+    /// gets the same bits.
+    Inputs,
     /// Only the hidden states: for scoring, with the memory of one layer.
     Nothing,
+}
+
+impl Keep {
+    pub(crate) fn for_training(recompute: bool) -> Self {
+        if recompute { Self::Inputs } else { Self::Activations }
+    }
 }
 
 /// What one layer leaves for its backward pass.
@@ -100,6 +111,7 @@ impl Workspace {
         Self {
             keep,
             layers: Vec::new(),
+            inputs: Vec::new(),
             residual: Vec::new(),
             final_rstd: Vec::new(),
             hidden: Vec::new(),
@@ -113,15 +125,30 @@ impl Workspace {
         &self.hidden
     }
 
-    /// Whether the backward pass can follow.
-    pub(crate) fn keeps_activations(&self) -> bool {
-        self.keep == Keep::Activations
+    /// What it keeps.
+    pub(crate) fn keep(&self) -> Keep {
+        self.keep
+    }
+
+    /// Bytes of all buffers, for the largest batch so far.
+    pub fn bytes(&self) -> usize {
+        let scratch = &self.scratch;
+        let buffers = [&self.residual, &self.final_rstd, &self.hidden]
+            .into_iter()
+            .chain(&self.inputs)
+            .chain(self.layers.iter().flat_map(LayerActivations::buffers))
+            .chain([&scratch.normed, &scratch.qkv, &scratch.attention, &scratch.activation])
+            .chain([&scratch.d_gate_up, &scratch.d_normed, &scratch.d_residual])
+            .chain(&scratch.d_heads);
+        buffers.map(|buffer| buffer.capacity() * size_of::<f32>()).sum()
     }
 
     fn prepare(&mut self, config: &ModelConfig, packed: &Packed) {
         let tokens = packed.tokens();
         let hidden = tokens * config.hidden_size;
-        let layers = if self.keeps_activations() { config.num_hidden_layers } else { 1 };
+        let layers = if self.keep == Keep::Activations { config.num_hidden_layers } else { 1 };
+        self.inputs
+            .resize_with(if self.keep == Keep::Inputs { config.num_hidden_layers } else { 0 }, Vec::new);
         self.layers.resize_with(layers, LayerActivations::default);
         for layer in &mut self.layers {
             layer.prepare(config, tokens);
@@ -138,6 +165,11 @@ impl Workspace {
 }
 
 impl LayerActivations {
+    fn buffers(&self) -> [&Vec<f32>; 10] {
+        let Self { input, input_rstd, q, k, v, o, lse, middle, middle_rstd, gate_up } = self;
+        [input, input_rstd, q, k, v, o, lse, middle, middle_rstd, gate_up]
+    }
+
     fn prepare(&mut self, config: &ModelConfig, tokens: usize) {
         let kv = config.num_key_value_heads * config.head_dim;
         self.input.resize(tokens * config.hidden_size, 0.0);
@@ -183,6 +215,9 @@ pub(crate) fn forward_with(
                 &mut workspace.scratch,
                 &mut workspace.residual,
             );
+            if let Some(input) = workspace.inputs.get_mut(index) {
+                input.clone_from(&layer.input);
+            }
             after_layer(index, layer);
         }
         let norm = &model.params[model.layout.norm.clone()];
@@ -206,7 +241,7 @@ pub(crate) fn embed(model: &Model, ids: &[u32], rows: &mut [f32]) {
 }
 
 /// From `layer.input` to `output`, leaving the activations in `layer`.
-fn layer_forward(
+pub(crate) fn layer_forward(
     model: &Model,
     ranges: &LayerRanges,
     packed: &Packed,

@@ -10,8 +10,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+use crate::block_model::Weights;
+use crate::config::ModelConfig;
 use crate::decode::{Cache, Decoder};
-use crate::parameters::Model;
 use crate::sampling::{Sampling, sample};
 
 /// A completion.
@@ -36,7 +37,7 @@ pub enum Finish {
     Length,
 }
 
-/// Completes every prompt; the results are in the order of the prompts.
+/// Completes every prompt with a [`Model`](crate::Model) or a [`BlockModel`](crate::BlockModel); the results are in the order of the prompts.
 ///
 /// After each token `on_token` gets the number of the prompt and the completion so far, and can stop it: for stop strings, and
 /// for showing text as it comes. `on_finished` gets each completion as soon as it ends, in the order in which they end.
@@ -59,15 +60,17 @@ pub enum Finish {
 ///
 /// # Panics
 /// If a prompt is empty.
-pub fn generate(
-    model: &Model,
+pub fn generate<'a>(
+    weights: impl Into<Weights<'a>>,
     prompts: &[Vec<u32>],
     sampling: &Sampling,
     mut on_token: impl FnMut(usize, &[u32]) -> ControlFlow<()>,
     mut on_finished: impl FnMut(usize, &Generated),
 ) -> Vec<Generated> {
     let longest_prompt = prompts.iter().map(Vec::len).max().unwrap_or(0);
-    let mut decoder = Decoder::new(model, longest_prompt + sampling.max_new_tokens);
+    let weights = weights.into();
+    let config = weights.config();
+    let mut decoder = Decoder::new(weights, longest_prompt + sampling.max_new_tokens);
     let mut results: Vec<Option<Generated>> = vec![None; prompts.len()];
     let mut waiting = prompts.iter().enumerate().peekable();
     let mut last_prefill: Option<Prefill> = None;
@@ -75,7 +78,7 @@ pub fn generate(
     while waiting.peek().is_some() || !live.is_empty() {
         while live.len() < sampling.batch.max(1) {
             let Some((index, prompt)) = waiting.next() else { break };
-            live.push(Live::start(index, prompt, sampling, model, &mut decoder, &mut last_prefill));
+            live.push(Live::start(index, prompt, sampling, config, &mut decoder, &mut last_prefill));
         }
         advance(&mut live, &mut decoder, sampling, &mut on_token);
         for ended in live.extract_if(.., |sequence| sequence.finish.is_some()) {
@@ -113,7 +116,7 @@ impl Live {
         index: usize,
         prompt: &[u32],
         sampling: &Sampling,
-        model: &Model,
+        config: &ModelConfig,
         decoder: &mut Decoder,
         last: &mut Option<Prefill>,
     ) -> Self {
@@ -124,7 +127,7 @@ impl Live {
         let prefill = last.as_ref().expect("it was just set");
         let mut rng = ChaCha8Rng::seed_from_u64(sampling.seed);
         rng.set_stream(index as u64);
-        let room = model.config.max_position_embeddings.saturating_sub(prompt.len());
+        let room = config.max_position_embeddings.saturating_sub(prompt.len());
         let budget = sampling.max_new_tokens.min(room);
         Self {
             index,

@@ -37,6 +37,7 @@
 
 use rayon::prelude::*;
 
+use crate::config::ModelConfig;
 use crate::ops::matmul::{Into, Matrix, Threads, matmul};
 use crate::ops::simd::{add, exp, kernel, max, sum_of};
 use crate::parameters::Model;
@@ -157,6 +158,11 @@ pub fn logits(model: &Model, hidden: &[f32], rows: &[usize]) -> Vec<f32> {
     logits
 }
 
+/// Bytes of the buffers of one chunk of rows.
+pub(crate) fn chunk_bytes(config: &ModelConfig) -> usize {
+    Chunks::rows(config) * (config.vocab_size + 2 * config.hidden_size) * size_of::<f32>()
+}
+
 impl TokenScores {
     fn extend(&mut self, pairs: &[(f32, f32)]) {
         self.logprobs.extend(pairs.iter().map(|pair| pair.0));
@@ -179,11 +185,14 @@ impl Chunks {
     /// Logits of a chunk take 16 MiB, unless that would be too few rows for an efficient product.
     const LOGITS: usize = 1 << 22;
 
+    fn rows(config: &ModelConfig) -> usize {
+        (Self::LOGITS / config.vocab_size).clamp(128, 1024)
+    }
+
     fn new(model: &Model, scored: Rows) -> Self {
         assert_eq!(scored.rows.len(), scored.targets.len(), "a target for every row");
         assert!(scored.temperature > 0.0, "the temperature is positive");
-        let size = (Self::LOGITS / model.config.vocab_size).clamp(128, 1024);
-        Self { size, done: 0, states: Vec::new(), logits: Vec::new() }
+        Self { size: Self::rows(&model.config), done: 0, states: Vec::new(), logits: Vec::new() }
     }
 
     /// Fills states and logits of the next chunk and says which of the scored rows it has.

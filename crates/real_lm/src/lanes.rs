@@ -32,9 +32,9 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     /// `count` lanes with gradients of `parameters` numbers each.
-    pub(crate) fn new(count: usize, parameters: usize) -> Self {
+    pub(crate) fn new(count: usize, parameters: usize, keep: Keep) -> Self {
         let count = count.max(1);
-        let lane = || Lane { workspace: Workspace::new(Keep::Activations), grads: vec![0.0; parameters] };
+        let lane = || Lane { workspace: Workspace::new(keep), grads: vec![0.0; parameters] };
         let threads = (rayon::current_num_threads() / count).max(1);
         let pool =
             || ThreadPoolBuilder::new().num_threads(threads).build().expect("the system starts a thread");

@@ -5,6 +5,7 @@
 mod adamw;
 mod attention;
 mod backward;
+mod block_model;
 mod chat_template;
 mod checkpoint;
 mod config;
@@ -19,6 +20,7 @@ mod heads;
 mod hugging_face;
 mod lanes;
 mod mapped_file;
+pub mod memory;
 mod ops;
 mod packed;
 mod parameters;
@@ -26,11 +28,13 @@ pub mod ppo;
 mod sampling;
 mod schedule;
 mod sft;
+mod state;
 mod tokenizer;
 mod value;
 
 pub use adamw::{AdamW, AdamWConfig, clip_grad_norm, grad_norm};
 pub use backward::backward;
+pub use block_model::{BlockModel, Weights};
 pub use chat_template::{ChatTemplate, EndsWith, Message};
 pub use checkpoint::{Checkpoint, WeightType};
 pub use config::{Architecture, ModelConfig};
@@ -39,7 +43,9 @@ pub use forward::{Keep, Workspace, forward};
 pub use generate::{Finish, Generated, generate};
 pub use packed::Packed;
 pub use parameters::{LayerRanges, Layout, Model};
-pub use ppo::{Advantage, Aggregation, Blame, CriticKind, PpoConfig, PpoTrainer, Reward, RewardPart, Rollout};
+pub use ppo::{
+    Advantage, Aggregation, Blame, CriticKind, PpoConfig, PpoTrainer, Reward, RewardPart, Rollout,
+};
 pub use sampling::Sampling;
 pub use schedule::{Decay, learning_rate};
 pub use sft::{Example, SftConfig, SftMetrics, SftTrainer};

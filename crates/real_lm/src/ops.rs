@@ -3,6 +3,7 @@
 //! Every operation cuts its work into pieces whose size does not depend on the number of threads, and each sum is taken by one
 //! thread in a fixed order: the bits of a result are the same on one core and on sixty-four.
 
+pub(crate) mod blocks;
 pub(crate) mod few_rows;
 pub(crate) mod matmul;
 pub(crate) mod norm;

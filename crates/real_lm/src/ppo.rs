@@ -24,7 +24,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::lanes::Lanes;
 use crate::ops::simd::add;
-use crate::{AdamW, AdamWConfig, Decay, Model, clip_grad_norm, learning_rate};
+use crate::{AdamW, AdamWConfig, Decay, Keep, Model, clip_grad_norm, learning_rate};
 
 mod advantages;
 mod config;
@@ -67,7 +67,7 @@ impl<'a> PpoTrainer<'a> {
         Self {
             optimizer: AdamW::new(adamw, policy.layout.len),
             critic: Critic::new(&policy, adamw, &config),
-            lanes: Lanes::new(config.lanes, policy.layout.len),
+            lanes: Lanes::new(config.lanes, policy.layout.len, Keep::for_training(config.recompute)),
             kl_coef: config.kl_coef,
             reference,
             policy,

@@ -1,10 +1,19 @@
 //! Supervised fine-tuning: cross-entropy on the tokens of given answers.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::head::{self, Rows, TokenGradient};
 use crate::lanes::{Lane, Lanes};
-use crate::{AdamW, AdamWConfig, Decay, Model, Packed, backward, clip_grad_norm, forward, learning_rate};
+use crate::state::{self, StateFile};
+use crate::{
+    AdamW, AdamWConfig, Decay, Error, Keep, Model, Packed, backward, clip_grad_norm, forward, learning_rate,
+};
+
+/// The number of updates in a state file.
+const STEPS: &str = "steps";
 
 /// Settings of supervised fine-tuning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +43,8 @@ pub struct SftConfig {
     /// Micro-batches that run side by side, each with activations and gradients of its own. More than one makes models of a
     /// few million parameters train faster.
     pub lanes: usize,
+    /// Keep only the input of each layer and compute the rest again in the backward pass: a third more work, a fraction of the memory.
+    pub recompute: bool,
 }
 
 impl Default for SftConfig {
@@ -50,6 +61,7 @@ impl Default for SftConfig {
             max_grad_norm: 1.0,
             micro_batch_tokens: 2048,
             lanes: 1,
+            recompute: false,
         }
     }
 }
@@ -94,8 +106,37 @@ impl SftTrainer {
         let adamw =
             AdamWConfig { beta2: config.beta2, weight_decay: config.weight_decay, ..AdamWConfig::default() };
         let optimizer = AdamW::new(adamw, model.layout.len);
-        let lanes = Lanes::new(config.lanes, model.layout.len);
+        let lanes = Lanes::new(config.lanes, model.layout.len, Keep::for_training(config.recompute));
         Self { model, config, optimizer, lanes, step: 0, total_steps }
+    }
+
+    /// Updates made so far.
+    pub fn steps(&self) -> usize {
+        self.step
+    }
+
+    /// Writes model, optimiser and place in the run to a safetensors file.
+    pub fn save_state(&self, path: &Path) -> Result<(), Error> {
+        let buffers = vec![
+            ("model", &self.model.params[..]),
+            ("first_moment", &self.optimizer.first_moment),
+            ("second_moment", &self.optimizer.second_moment),
+        ];
+        state::write(path, buffers, &BTreeMap::from([(STEPS, self.step.to_string())]))
+    }
+
+    /// Reads what [`Self::save_state`] wrote for a model of the same shape.
+    pub fn load_state(&mut self, path: &Path) -> Result<(), Error> {
+        let file = StateFile::open(path)?;
+        let steps: u32 = file.number(STEPS)?;
+        file.read(vec![
+            ("model", &mut self.model.params[..]),
+            ("first_moment", &mut self.optimizer.first_moment),
+            ("second_moment", &mut self.optimizer.second_moment),
+        ])?;
+        self.optimizer.step = steps;
+        self.step = steps as usize;
+        Ok(())
     }
 
     /// One update on these examples.

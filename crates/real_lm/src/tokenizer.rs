@@ -204,6 +204,11 @@ impl Tokenizer {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// The bytes that one id adds to a text.
+    pub fn token_bytes(&self, id: u32, special: Special) -> &[u8] {
+        self.pieces.get(id, special)
+    }
+
     /// Decodes ids one after the other.
     pub fn decode_stream(&self, special: Special) -> DecodeStream<'_> {
         DecodeStream { pieces: &self.pieces, special, text: String::new(), pending: Vec::new() }

@@ -6,8 +6,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use real_lm::ppo::{KlEstimator, KlPlace};
 use real_lm::{
-    Advantage, Aggregation, Architecture, CriticKind, Example, Model, ModelConfig, PpoConfig, PpoTrainer, Reward,
-    RewardPart, Rollout, Sampling, SftConfig, SftTrainer, generate,
+    Advantage, Aggregation, Architecture, CriticKind, Example, Model, ModelConfig, PpoConfig, PpoTrainer,
+    Reward, RewardPart, Rollout, Sampling, SftConfig, SftTrainer, generate,
 };
 
 fn tiny() -> Model {
@@ -72,10 +72,12 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 #[test]
 fn one_batch_of_eight_is_eight_of_one() {
     let (rollouts, rewards) = (rollouts(8), rewards(8));
-    let own_model = PpoConfig { critic: CriticKind::Model, aggregation: Aggregation::SequenceMean, ..config() };
+    let own_model =
+        PpoConfig { critic: CriticKind::Model, aggregation: Aggregation::SequenceMean, ..config() };
     for config in [config(), own_model] {
         let whole = after_two_steps(config.clone(), &rollouts, &rewards);
-        let split = after_two_steps(PpoConfig { micro_batch_tokens: 1, ..config.clone() }, &rollouts, &rewards);
+        let split =
+            after_two_steps(PpoConfig { micro_batch_tokens: 1, ..config.clone() }, &rollouts, &rewards);
         let side_by_side = after_two_steps(PpoConfig { lanes: 3, ..config }, &rollouts, &rewards);
         for other in [split, side_by_side] {
             // AdamW divides by the root of the second moment: where a gradient is all rounding, so is its update.
@@ -209,12 +211,23 @@ fn divergence_in_the_loss_holds_the_policy_back() {
 fn a_policy_learns_what_is_rewarded() {
     let of = |advantage| PpoConfig { advantage, ..learning() };
     let scores_alone = |advantage| PpoConfig { kl_coef: 0.0, ..of(advantage) };
-    let constant = PpoConfig { aggregation: Aggregation::Constant, constant_length: 6, ..of(Advantage::DrGrpo) };
+    let constant =
+        PpoConfig { aggregation: Aggregation::Constant, constant_length: 6, ..of(Advantage::DrGrpo) };
     for config in [
         of(Advantage::Gae),
-        PpoConfig { critic: CriticKind::Model, value_learning_rate: 3e-3, value_pretraining_steps: 2, ..learning() },
+        PpoConfig {
+            critic: CriticKind::Model,
+            value_learning_rate: 3e-3,
+            value_pretraining_steps: 2,
+            ..learning()
+        },
         of(Advantage::Rloo),
-        PpoConfig { whiten: false, kl_place: KlPlace::Loss, kl_estimator: KlEstimator::K3, ..of(Advantage::Grpo) },
+        PpoConfig {
+            whiten: false,
+            kl_place: KlPlace::Loss,
+            kl_estimator: KlEstimator::K3,
+            ..of(Advantage::Grpo)
+        },
         PpoConfig { whiten: false, ..constant },
         scores_alone(Advantage::Gdpo),
         PpoConfig { accept: 0.33, ..scores_alone(Advantage::Rejection) },

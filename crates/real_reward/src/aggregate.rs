@@ -38,15 +38,22 @@ pub(crate) fn aggregate(config: &RewardConfig, judgement: &Judgement) -> Reward 
         Function::Fraction => f64::from(judgement.passed) / f64::from(judgement.total),
         Function::AllOrNothing => f64::from(u8::from(judgement.passed == judgement.total)),
     };
-    let mix = |quality: f64| config.alpha * quality + (1.0 - config.alpha) * function;
-    let total = match config.aggregation {
-        Aggregation::Additive => mix(quality),
-        Aggregation::Gated if function >= config.gate => mix(quality),
-        Aggregation::Gated => mix(0.0),
-        Aggregation::Product => quality * function,
-    };
+    let total = config.total(quality, function);
     assert!((0.0..=1.0).contains(&total), "a runnable program's reward is between 0 and 1, not {total}");
     Reward { total, quality, function }
+}
+
+impl RewardConfig {
+    /// The reward of a runnable program of this quality and function.
+    pub fn total(&self, quality: f64, function: f64) -> f64 {
+        let mix = |quality: f64| self.alpha * quality + (1.0 - self.alpha) * function;
+        match self.aggregation {
+            Aggregation::Additive => mix(quality),
+            Aggregation::Gated if function >= self.gate => mix(quality),
+            Aggregation::Gated => mix(0.0),
+            Aggregation::Product => quality * function,
+        }
+    }
 }
 
 fn quality(mode: Quality, judgement: &Judgement) -> f64 {

@@ -10,6 +10,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Gguf, Tensor, dequantize};
+use crate::block_model::{BlockLayer, BlockModel};
+use crate::ops::blocks::BlockMatrix;
 use crate::{Architecture, Error, Layout, Model, ModelConfig};
 
 /// Rows of the two matrices that are compared to find out whether they are one.
@@ -32,6 +34,86 @@ impl Gguf {
                 .for_each(|(row, out)| self.row(source.tensor, source.rows.source(row), out));
         }
         Ok(Model { config, layout, params })
+    }
+
+    /// The model with its matrices as they are.
+    pub(crate) fn block_model(&self) -> Result<BlockModel, Error> {
+        let mut config = self.config()?;
+        let head = self.output_matrix(&mut config)?;
+        let layout = Layout::new(&config);
+        // Checks every shape, and that nothing is left over.
+        self.sources(&config, &layout, head)?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| self.block_layer(&config, index))
+            .collect::<Result<_, Error>>()?;
+        // Of a tied matrix that is stored twice, the better one is the head; the embedding is only looked up.
+        let output = head.map_or_else(|| self.tensor("output.weight"), Ok)?;
+        Ok(BlockModel {
+            embed_tokens: self.block_matrix(self.tensor("token_embd.weight")?, RowOrder::Same)?,
+            layers,
+            norm: self.floats("output_norm.weight")?,
+            lm_head: Some(self.block_matrix(output, RowOrder::Same)?),
+            config,
+        })
+    }
+
+    fn block_layer(&self, config: &ModelConfig, index: usize) -> Result<BlockLayer, Error> {
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let floats = |part: &str| self.floats(&name(part));
+        let matrix = |part: &str, rows| self.block_matrix(self.tensor(&name(part))?, rows);
+        let turned = match config.architecture {
+            Architecture::Llama => RowOrder::NeighboursRotated { head_dim: config.head_dim },
+            Architecture::Qwen2 => RowOrder::Same,
+        };
+        let mut qkv_bias = Vec::new();
+        if config.attention_bias() {
+            for part in ["attn_q.bias", "attn_k.bias", "attn_v.bias"] {
+                qkv_bias.extend(floats(part)?);
+            }
+        }
+        Ok(BlockLayer {
+            input_layernorm: floats("attn_norm.weight")?,
+            qkv_proj: [
+                matrix("attn_q.weight", turned)?,
+                matrix("attn_k.weight", turned)?,
+                matrix("attn_v.weight", RowOrder::Same)?,
+            ],
+            qkv_bias,
+            o_proj: matrix("attn_output.weight", RowOrder::Same)?,
+            post_attention_layernorm: floats("ffn_norm.weight")?,
+            gate_up_proj: [
+                matrix("ffn_gate.weight", RowOrder::Same)?,
+                matrix("ffn_up.weight", RowOrder::Same)?,
+            ],
+            down_proj: matrix("ffn_down.weight", RowOrder::Same)?,
+        })
+    }
+
+    fn floats(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let tensor = self.tensor(name)?;
+        let mut out = vec![0.0; tensor.shape.iter().product()];
+        dequantize(tensor.kind, &self.data[tensor.bytes.clone()], &mut out);
+        Ok(out)
+    }
+
+    fn block_matrix(&self, tensor: &Tensor, order: RowOrder) -> Result<BlockMatrix, Error> {
+        let (rows, width) = (tensor.shape[0], tensor.shape[1]);
+        if BlockMatrix::supports(tensor.kind, width) {
+            let size = tensor.kind.bytes_of(width);
+            let row = |row| &self.data[tensor.bytes.start + order.source(row) * size..][..size];
+            return Ok(BlockMatrix::new(tensor.kind, width, (0..rows).flat_map(row).copied().collect()));
+        }
+        if !width.is_multiple_of(32) {
+            return Err(Error::unsupported(
+                &self.path,
+                format!("decoding in blocks with rows of {width} weights"),
+            ));
+        }
+        let mut floats = vec![0.0; rows * width];
+        for (row, out) in floats.chunks_exact_mut(width).enumerate() {
+            self.row(tensor, order.source(row), out);
+        }
+        Ok(BlockMatrix::rounded(&floats, width))
     }
 
     /// Everything but the tying of the embeddings, which only the tensors tell.

@@ -51,9 +51,7 @@ fn grouped(
     kl_coef: f32,
     compare: fn(f32, &[f32]) -> f32,
 ) {
-    let of = |t: &Trajectory| {
-        t.reward.total - kl_coef * t.token_kl(config.kl_estimator).iter().sum::<f32>()
-    };
+    let of = |t: &Trajectory| t.reward.total - kl_coef * t.token_kl(config.kl_estimator).iter().sum::<f32>();
     let groups = groups(trajectories, of);
     for t in trajectories {
         let (own, group) = (of(t), &groups[&t.rollout.prompt[..]]);
@@ -84,7 +82,10 @@ fn by_parts(trajectories: &mut [Trajectory]) {
 }
 
 /// A figure of the rollouts of each prompt.
-fn groups<'a>(trajectories: &[Trajectory<'a>], of: impl Fn(&Trajectory) -> f32) -> BTreeMap<&'a [u32], Vec<f32>> {
+fn groups<'a>(
+    trajectories: &[Trajectory<'a>],
+    of: impl Fn(&Trajectory) -> f32,
+) -> BTreeMap<&'a [u32], Vec<f32>> {
     let mut groups: BTreeMap<&[u32], Vec<f32>> = BTreeMap::new();
     for t in trajectories {
         groups.entry(&t.rollout.prompt).or_default().push(of(t));
@@ -158,7 +159,8 @@ mod tests {
 
     #[test]
     fn tokens_behind_a_finding_are_not_blamed_for_it() {
-        let blamed = Reward { total: 0.5, blame: vec![Blame { tokens: 0..1, cost: 0.5 }], ..Reward::default() };
+        let blamed =
+            Reward { total: 0.5, blame: vec![Blame { tokens: 0..1, cost: 0.5 }], ..Reward::default() };
         let rewards = [blamed, 1.0.into()];
         check(Advantage::DrGrpo, &rewards, &[[-0.25, 0.25], [0.25, 0.25]]);
         check(Advantage::Gae, &rewards, &[[0.25, 0.75], [0.75, 0.75]]);

@@ -64,6 +64,8 @@ pub struct PpoConfig {
     /// Micro-batches that run side by side, each with activations and gradients of its own. More than one makes models of a
     /// few million parameters train faster.
     pub lanes: usize,
+    /// Keep only the input of each layer and compute the rest again in the backward pass: a third more work, a fraction of the memory.
+    pub recompute: bool,
     /// Largest norm of the gradient.
     pub max_grad_norm: f32,
     /// Decoupled weight decay.
@@ -100,7 +102,7 @@ pub enum KlPlace {
     Loss,
 }
 
-/// An estimate of KL(π ‖ π_ref) from one sampled token, with d = log π − log π_ref (Schulman 2020).
+/// An estimate of `KL(π ‖ π_ref)` from one sampled token, with `d = log π − log π_ref` (Schulman 2020).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KlEstimator {
@@ -164,6 +166,7 @@ impl Default for PpoConfig {
             mini_batch: 0,
             micro_batch_tokens: 2048,
             lanes: 1,
+            recompute: false,
             max_grad_norm: 1.0,
             weight_decay: 0.01,
         }
@@ -175,13 +178,17 @@ impl PpoConfig {
     pub fn check(&self) -> Result<(), String> {
         let refuse = |what: &str| Err(what.to_owned());
         if self.clip_dual != 0.0 && self.clip_dual <= 1.0 {
-            return refuse("ppo.clip_dual must be above 1, or 0 for none: below 1 it would hold every bad token back");
+            return refuse(
+                "ppo.clip_dual must be above 1, or 0 for none: below 1 it would hold every bad token back",
+            );
         }
         if self.epochs == 0 || self.constant_length == 0 {
             return refuse("ppo.epochs and ppo.constant_length must be at least 1");
         }
         if self.value_pretraining_steps > 0 && self.advantage != Advantage::Gae {
-            return refuse("ppo.value_pretraining_steps needs ppo.advantage = \"gae\": the others have no critic");
+            return refuse(
+                "ppo.value_pretraining_steps needs ppo.advantage = \"gae\": the others have no critic",
+            );
         }
         let kl_in_reward = self.kl_coef > 0.0 && self.kl_place == KlPlace::Reward;
         if kl_in_reward && matches!(self.advantage, Advantage::Gdpo | Advantage::Rejection) {
@@ -193,7 +200,7 @@ impl PpoConfig {
     }
 
     /// Whether values are estimated at all.
-    pub(super) fn has_critic(&self) -> bool {
+    pub(crate) fn has_critic(&self) -> bool {
         self.advantage == Advantage::Gae
     }
 

@@ -142,7 +142,12 @@ pub struct MiniBatch {
 }
 
 /// The weight of the loss of one token, of a response of `length` tokens, in the loss of the mini-batch.
-pub fn token_weight(aggregation: Aggregation, whole: MiniBatch, length: usize, constant_length: usize) -> f32 {
+pub fn token_weight(
+    aggregation: Aggregation,
+    whole: MiniBatch,
+    length: usize,
+    constant_length: usize,
+) -> f32 {
     match aggregation {
         Aggregation::TokenMean => 1.0 / whole.tokens as f32,
         Aggregation::SequenceMean => 1.0 / (whole.sequences * length) as f32,

@@ -146,7 +146,8 @@ impl Passes<'_> {
 
     fn targets(&self, trajectories: &[Trajectory], whole: MiniBatch) -> Vec<Target> {
         let of = |t: &Trajectory| {
-            let weight = maths::token_weight(self.config.aggregation, whole, t.len(), self.config.constant_length);
+            let weight =
+                maths::token_weight(self.config.aggregation, whole, t.len(), self.config.constant_length);
             let target = |i: usize| Target {
                 old_logprob: t.old_logprobs[i],
                 ref_logprob: t.ref_logprobs[i],

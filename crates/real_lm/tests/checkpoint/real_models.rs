@@ -1,17 +1,24 @@
 //! The two small models that the project is tested with, as GGUF files: in the folder `REAL_MODELS`.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use real_lm::{AddedTokens, Architecture, Checkpoint, Message, Special};
+use real_lm::{
+    AddedTokens, Architecture, BlockModel, Checkpoint, Message, Sampling, Special, Weights, generate,
+};
 
 use crate::golden::{check_ids, check_rendered};
 
 const SMOLLM2: &str = "smollm2-135m-instruct-q4_1.gguf";
 const QWEN: &str = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
 
-fn load(name: &str, test: &str) -> Option<Checkpoint> {
+fn path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("REAL_MODELS").map(|folder| PathBuf::from(folder).join(name));
-    let Some(path) = path.filter(|path| path.is_file()) else {
+    path.filter(|path| path.is_file())
+}
+
+fn load(name: &str, test: &str) -> Option<Checkpoint> {
+    let Some(path) = path(name) else {
         eprintln!("skipped: {test} needs {name} in the folder REAL_MODELS");
         return None;
     };
@@ -51,4 +58,22 @@ fn smollm2() {
     assert_eq!(checkpoint.eos_token_ids, [2, 0]);
     check_ids("smollm2", &checkpoint.tokenizer);
     check_rendered("smollm2", &checkpoint.chat_template);
+}
+
+#[test]
+fn quantised_weights_write_what_floats_write() {
+    for name in [SMOLLM2, QWEN] {
+        let Some(checkpoint) = load(name, "quantised_weights_write_what_floats_write") else { return };
+        let blocks = BlockModel::from_gguf(&path(name).unwrap()).unwrap();
+        let prompt = checkpoint
+            .prompt_ids(&[Message::new("user", "Write a Python function that adds two numbers.")])
+            .unwrap();
+        let sampling = Sampling { temperature: 0.0, max_new_tokens: 8, ..Sampling::default() };
+        let [full, quantised] = [Weights::from(&checkpoint.model), Weights::from(&blocks)].map(|weights| {
+            let go = |_: usize, _: &[u32]| ControlFlow::Continue(());
+            generate(weights, std::slice::from_ref(&prompt), &sampling, go, |_, _| ()).remove(0)
+        });
+        assert_eq!(full.ids[..5], quantised.ids[..5], "{name}");
+        assert!((full.logprobs[0] - quantised.logprobs[0]).abs() < 0.2, "{name}: {full:?} {quantised:?}");
+    }
 }

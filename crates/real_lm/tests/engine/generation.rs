@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use real_lm::head::{self, Rows};
-use real_lm::{Finish, Generated, Keep, Model, Packed, Sampling, Workspace, forward, generate};
+use real_lm::{BlockModel, Finish, Generated, Keep, Model, Packed, Sampling, Workspace, forward, generate};
 
 use crate::golden::{Golden, NAMES};
 use crate::support::{random_model, wide_model};
@@ -46,6 +46,27 @@ fn greedy_with_caches_equals_greedy_without() {
             assert_eq!(completion.finish, Finish::Length);
         }
     }
+}
+
+#[test]
+fn weights_of_eight_bits_come_close() {
+    let model = wide_model();
+    let rounded = BlockModel::rounded(&model).unwrap();
+    assert!(BlockModel::rounded(&random_model(0)).is_none(), "24 is no multiple of 32");
+    let sampling = Sampling { temperature: 0.0, max_new_tokens: 6, ..Sampling::default() };
+    let go = |batch| {
+        let sampling = Sampling { batch, ..sampling.clone() };
+        generate(&rounded, &prompts(), &sampling, |_, _| ControlFlow::Continue(()), |_, _| ())
+    };
+    let together = go(3);
+    assert_eq!(together, go(1), "company changes nothing");
+    // Compared is the first token of each prompt, one of which takes several steps to take in.
+    for (full, rounded) in complete(&model, &sampling).iter().zip(&together) {
+        assert!((full.logprobs[0] - rounded.logprobs[0]).abs() < 0.1, "{full:?} {rounded:?}");
+    }
+    let same =
+        complete(&model, &sampling).iter().zip(&together).filter(|(a, b)| a.ids[0] == b.ids[0]).count();
+    assert!(same >= 5, "{same} of 6");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Arrangements that must not change results: packing, micro-batches, threads.
 
 use real_lm::head::{self, Rows};
-use real_lm::{AdamW, AdamWConfig, Keep, Model, Packed, Workspace, clip_grad_norm, forward};
+use real_lm::{AdamW, AdamWConfig, Keep, Model, Packed, Workspace, clip_grad_norm, forward, memory};
 
 use crate::support::{assert_close, next_tokens, random_model, sft, sft_into, wide_model};
 
@@ -58,6 +58,20 @@ fn a_used_workspace_equals_a_new_one() {
         sft_into(&model, batch, 1, &mut Workspace::new(Keep::Activations), &mut fresh);
         assert_eq!(grads, fresh);
     }
+}
+
+#[test]
+fn recomputed_equals_kept() {
+    let model = random_model(5);
+    let batch = Packed::new(&sequences(model.config.vocab_size));
+    let [kept, recomputed] = [Keep::Activations, Keep::Inputs].map(|keep| {
+        let mut workspace = Workspace::new(keep);
+        let mut grads = vec![0.0; model.params.len()];
+        let loss = sft_into(&model, &batch, 1, &mut workspace, &mut grads);
+        assert_eq!(workspace.bytes(), memory::activations(&model.config, batch.tokens(), keep), "{keep:?}");
+        (loss, grads)
+    });
+    assert!(kept == recomputed);
 }
 
 #[test]

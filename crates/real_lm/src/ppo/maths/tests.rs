@@ -96,7 +96,8 @@ fn length_costs_only_at_the_end() {
 #[test]
 fn tokens_weigh_by_the_aggregation() {
     // Responses of 1 and 3 tokens.
-    let weight = |aggregation, length| token_weight(aggregation, MiniBatch { sequences: 2, tokens: 4 }, length, 8);
+    let weight =
+        |aggregation, length| token_weight(aggregation, MiniBatch { sequences: 2, tokens: 4 }, length, 8);
     near(&[weight(Aggregation::TokenMean, 1), weight(Aggregation::TokenMean, 3)], &[0.25, 0.25]);
     near(&[weight(Aggregation::SequenceMean, 1), weight(Aggregation::SequenceMean, 3)], &[0.5, 1.0 / 6.0]);
     near(&[weight(Aggregation::Constant, 1), weight(Aggregation::Constant, 3)], &[1.0 / 16.0; 2]);

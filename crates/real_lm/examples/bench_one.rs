@@ -1,0 +1,126 @@
+//! One measurement of the engine on random weights, as a line of JSON: `bench_one train|decode|decode-one smollm2-135m|qwen2.5-0.5b`.
+//!
+//! The work is that of `reference/bench_torch.py`: a training step is a forward and backward pass over 4 × 256 tokens with cross-entropy on
+//! every next token, and an AdamW update; decoding is greedy, 16 sequences or one, with cached keys and values. The first
+//! step is not measured. CPU time and peak memory come from `/proc`, so the measurement needs Linux.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use real_lm::{Architecture, Example, Model, ModelConfig, Sampling, SftConfig, SftTrainer, generate};
+
+const SEQUENCES: usize = 4;
+const LENGTH: usize = 256;
+const PROMPT: usize = 16;
+const NEW_TOKENS: usize = 64;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (work, model, repeats) = match arguments[..] {
+        [work, model, repeats] => (work, model, repeats.parse().expect("the third argument is a number")),
+        _ => panic!("usage: bench_one train|decode|decode-one smollm2-135m|qwen2.5-0.5b REPEATS"),
+    };
+    let model = Model::random(shape(model), 0.02, &mut ChaCha8Rng::seed_from_u64(0));
+    let measured = match work {
+        "train" => train(model, repeats),
+        "decode" => decode(&model, 16, repeats),
+        "decode-one" => decode(&model, 1, repeats),
+        _ => panic!("{work} is no work; train, decode and decode-one are"),
+    };
+    let (tokens, cpu, wall) = measured;
+    println!(
+        "{{\"tokens\": {tokens}, \"cpu_seconds\": {cpu}, \"wall_seconds\": {wall}, \"peak_bytes\": {}}}",
+        peak_bytes()
+    );
+}
+
+fn shape(name: &str) -> ModelConfig {
+    let llama = ModelConfig {
+        architecture: Architecture::Llama,
+        vocab_size: 49_152,
+        hidden_size: 576,
+        intermediate_size: 1536,
+        num_hidden_layers: 30,
+        num_attention_heads: 9,
+        num_key_value_heads: 3,
+        head_dim: 64,
+        max_position_embeddings: 2048,
+        rms_norm_eps: 1e-5,
+        rope_theta: 1e4,
+        tie_word_embeddings: true,
+    };
+    match name {
+        "smollm2-135m" => llama,
+        "qwen2.5-0.5b" => ModelConfig {
+            architecture: Architecture::Qwen2,
+            vocab_size: 151_936,
+            hidden_size: 896,
+            intermediate_size: 4864,
+            num_hidden_layers: 24,
+            num_attention_heads: 14,
+            num_key_value_heads: 2,
+            rope_theta: 1e6,
+            ..llama
+        },
+        _ => panic!("{name} is no shape; smollm2-135m and qwen2.5-0.5b are"),
+    }
+}
+
+fn train(model: Model, steps: usize) -> (usize, f64, f64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let vocab = model.config.vocab_size as u32;
+    let mut sequence =
+        || Example { ids: (0..=LENGTH).map(|_| rng.random_range(0..vocab)).collect(), prompt_len: 1 };
+    let examples: Vec<Example> = (0..SEQUENCES).map(|_| sequence()).collect();
+    let examples: Vec<&Example> = examples.iter().collect();
+    let mut trainer = SftTrainer::new(model, SftConfig::default(), steps + 1);
+    trainer.step(&examples);
+    measure(steps * SEQUENCES * LENGTH, || {
+        for _ in 0..steps {
+            trainer.step(&examples);
+        }
+    })
+}
+
+fn decode(model: &Model, batch: usize, repeats: usize) -> (usize, f64, f64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let vocab = model.config.vocab_size as u32;
+    let mut prompt = || (0..PROMPT).map(|_| rng.random_range(0..vocab)).collect::<Vec<u32>>();
+    let prompts: Vec<Vec<u32>> = (0..batch).map(|_| prompt()).collect();
+    let run = |new_tokens| {
+        let sampling =
+            Sampling { temperature: 0.0, max_new_tokens: new_tokens, batch, ..Sampling::default() };
+        generate(model, &prompts, &sampling, |_, _| ControlFlow::Continue(()), |_, _| ());
+    };
+    run(2);
+    measure(repeats * batch * NEW_TOKENS, || {
+        for _ in 0..repeats {
+            run(NEW_TOKENS);
+        }
+    })
+}
+
+/// Tokens, CPU seconds and wall seconds.
+fn measure(tokens: usize, work: impl FnOnce()) -> (usize, f64, f64) {
+    let (cpu, wall) = (cpu_seconds(), Instant::now());
+    work();
+    (tokens, cpu_seconds() - cpu, wall.elapsed().as_secs_f64())
+}
+
+/// CPU time of all threads so far.
+fn cpu_seconds() -> f64 {
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    // The name of the program, in parentheses, may hold blanks; behind it come the fields from the third on.
+    let fields: Vec<&str> = stat[stat.rfind(')').expect("a name") + 2..].split(' ').collect();
+    [11, 12].iter().map(|&i| fields[i].parse::<f64>().expect("a number")).sum::<f64>() / TICKS_A_SECOND
+}
+
+fn peak_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a high-water mark");
+    line.trim().trim_end_matches(" kB").trim().parse::<usize>().expect("a number") * 1024
+}
