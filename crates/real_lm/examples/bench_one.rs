@@ -1,4 +1,5 @@
-//! One measurement of the engine on random weights, as a line of JSON: `bench_one train|decode|decode-one smollm2-135m|qwen2.5-0.5b`.
+//! One measurement of the engine, as a line of JSON: `bench_one train|decode|decode-one MODEL REPEATS`, where MODEL is a shape, which gets
+//! random weights, or a GGUF file, which is decoded with its quantised weights as they are.
 //!
 //! The work is that of `reference/bench_torch.py`: a training step is a forward and backward pass over 4 × 256 tokens with cross-entropy on
 //! every next token, and an AdamW update; decoding is greedy, 16 sequences or one, with cached keys and values. The first
@@ -9,7 +10,9 @@ use std::time::Instant;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use real_lm::{Architecture, Example, Model, ModelConfig, Sampling, SftConfig, SftTrainer, generate};
+use real_lm::{
+    Architecture, BlockModel, Example, Model, ModelConfig, Sampling, SftConfig, SftTrainer, Weights, generate,
+};
 
 const SEQUENCES: usize = 4;
 const LENGTH: usize = 256;
@@ -21,20 +24,31 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (work, model, repeats) = match arguments[..] {
         [work, model, repeats] => (work, model, repeats.parse().expect("the third argument is a number")),
-        _ => panic!("usage: bench_one train|decode|decode-one smollm2-135m|qwen2.5-0.5b REPEATS"),
+        _ => panic!("usage: bench_one train|decode|decode-one smollm2-135m|qwen2.5-0.5b|FILE.gguf REPEATS"),
     };
-    let model = Model::random(shape(model), 0.02, &mut ChaCha8Rng::seed_from_u64(0));
-    let measured = match work {
-        "train" => train(model, repeats),
-        "decode" => decode(&model, 16, repeats),
-        "decode-one" => decode(&model, 1, repeats),
-        _ => panic!("{work} is no work; train, decode and decode-one are"),
+    let (tokens, cpu, wall) = if model.ends_with(".gguf") {
+        let model = BlockModel::from_gguf(model.as_ref()).expect("a GGUF file");
+        decode(Weights::from(&model), sequences(work), repeats)
+    } else {
+        let model = Model::random(shape(model), 0.02, &mut ChaCha8Rng::seed_from_u64(0));
+        match work {
+            "train" => train(model, repeats),
+            _ => decode(Weights::from(&model), sequences(work), repeats),
+        }
     };
-    let (tokens, cpu, wall) = measured;
     println!(
         "{{\"tokens\": {tokens}, \"cpu_seconds\": {cpu}, \"wall_seconds\": {wall}, \"peak_bytes\": {}}}",
         peak_bytes()
     );
+}
+
+/// How many sequences are decoded at once.
+fn sequences(work: &str) -> usize {
+    match work {
+        "decode" => 16,
+        "decode-one" => 1,
+        _ => panic!("{work} is no work; train (of a shape), decode and decode-one are"),
+    }
 }
 
 fn shape(name: &str) -> ModelConfig {
@@ -85,15 +99,15 @@ fn train(model: Model, steps: usize) -> (usize, f64, f64) {
     })
 }
 
-fn decode(model: &Model, batch: usize, repeats: usize) -> (usize, f64, f64) {
+fn decode(weights: Weights, batch: usize, repeats: usize) -> (usize, f64, f64) {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let vocab = model.config.vocab_size as u32;
+    let vocab = weights.config().vocab_size as u32;
     let mut prompt = || (0..PROMPT).map(|_| rng.random_range(0..vocab)).collect::<Vec<u32>>();
     let prompts: Vec<Vec<u32>> = (0..batch).map(|_| prompt()).collect();
     let run = |new_tokens| {
         let sampling =
             Sampling { temperature: 0.0, max_new_tokens: new_tokens, batch, ..Sampling::default() };
-        generate(model, &prompts, &sampling, |_, _| ControlFlow::Continue(()), |_, _| ());
+        generate(weights, &prompts, &sampling, |_, _| ControlFlow::Continue(()), |_, _| ());
     };
     run(2);
     measure(repeats * batch * NEW_TOKENS, || {

@@ -15,10 +15,10 @@ use crate::cargo;
 /// Arguments of `cargo xtask bench train`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// A Python with torch and transformers.
+    /// A Python with torch and transformers, or with llama-cpp-python.
     #[arg(long, default_value = "python3")]
     python: String,
-    /// The shape of the model: smollm2-135m or qwen2.5-0.5b.
+    /// The shape of the model, smollm2-135m or qwen2.5-0.5b; or a GGUF file, whose decoding is measured beside llama.cpp.
     #[arg(long, default_value = "smollm2-135m")]
     model: String,
     /// What is measured: train, decode (16 sequences) or decode-one.
@@ -48,27 +48,32 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     println!("{}, medians of {} turns", args.model, args.rounds);
     println!("| work | engine | tokens / CPU s | tokens / s | peak GB | ours / theirs |");
     println!("|---|---|---|---|---|---|");
-    for work in &args.work {
-        measure(args, work)?;
+    if args.model.ends_with(".gguf") {
+        return measure(args, "decode-one");
     }
-    Ok(())
+    args.work.iter().try_for_each(|work| measure(args, work))
 }
 
 fn measure(args: &Args, work: &str) -> Result<()> {
     let repeats = args.repeats.to_string();
     let common = [work, args.model.as_str(), repeats.as_str()];
+    let (own, script, others) = if args.model.ends_with(".gguf") {
+        ("real, quantised", "reference/bench_llama.py", vec!["llama.cpp".to_owned()])
+    } else {
+        ("real f32", "reference/bench_torch.py", args.torch.iter().map(|dtype| format!("torch {dtype}")).collect())
+    };
     let mut samples: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
     for round in 1..=args.rounds {
         eprintln!("{work}: turn {round} of {}", args.rounds);
         let ours = sample(Command::new("target/release/examples/bench_one").args(common))?;
-        samples.entry("real f32".to_owned()).or_default().push(ours);
-        for dtype in &args.torch {
+        samples.entry(own.to_owned()).or_default().push(ours);
+        for other in &others {
             let mut command = Command::new(&args.python);
-            command.arg("reference/bench_torch.py").args(common).arg(dtype);
-            samples.entry(format!("torch {dtype}")).or_default().push(sample(&mut command)?);
+            command.arg(script).args(common).args(other.strip_prefix("torch "));
+            samples.entry(other.clone()).or_default().push(sample(&mut command)?);
         }
     }
-    let ours = median(&samples["real f32"], |s| s.tokens_per_cpu_second);
+    let ours = median(&samples[own], |s| s.tokens_per_cpu_second);
     for (engine, samples) in &samples {
         let cpu = median(samples, |s| s.tokens_per_cpu_second);
         println!(
