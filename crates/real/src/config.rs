@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use real_lm::{PpoConfig, SftConfig};
+use real_lm::{LoraConfig, PpoConfig, SftConfig};
 use real_reward::{RewardConfig, SolutionKind};
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,9 @@ pub(crate) struct Config {
     /// PPO.
     #[serde(default)]
     pub ppo: PpoConfig,
+    /// Low-rank adaptation: PPO trains it in place of all weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// Length of the run.
     #[serde(default)]
     pub train: Train,
@@ -286,6 +289,9 @@ impl Config {
             bail!("rollout.refill_rounds needs rollout.samples of at least 2: one response equals itself");
         }
         self.ppo.check().map_err(anyhow::Error::msg)?;
+        if self.lora.is_some_and(|lora| lora.rank == 0) {
+            bail!("lora.rank must be at least 1");
+        }
         if self.rollout.temperature <= 0.0 {
             bail!("rollout.temperature must be above 0: without chance there is nothing to learn from");
         }

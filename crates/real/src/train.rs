@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use real_lm::{Checkpoint, PpoTrainer, Reward, Rollout, WeightType};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use real_lm::{Checkpoint, Lora, PpoTrainer, Reward, Rollout, WeightType};
 use real_reward::{Score, Scorer, Task, write_jsonl};
 
 use crate::Status;
@@ -108,7 +110,7 @@ struct Run<'a> {
     examiner: &'a Scorer,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     fn go(
         &mut self,
         resumed: Option<(usize, PathBuf)>,
@@ -116,8 +118,7 @@ impl Run<'_> {
         interrupt: &Interrupt,
     ) -> Result<Status> {
         let Config { train, eval, .. } = self.config;
-        let reference = (self.config.ppo.kl_coef > 0.0).then_some(&self.base.model);
-        let mut trainer = PpoTrainer::new(self.base.model.clone(), reference, self.config.ppo.clone());
+        let mut trainer = self.trainer();
         let (mut done, is_new) = (0, resumed.is_none());
         if let Some((step, path)) = resumed {
             checkpoints::restore(&mut trainer, &path)?;
@@ -175,6 +176,15 @@ impl Run<'_> {
         progress.finish();
         summarise(before.as_ref(), last.as_ref(), folder.path());
         Ok(Status::Clean)
+    }
+
+    /// A trainer that has learned nothing yet.
+    fn trainer(&self) -> PpoTrainer<'a> {
+        let base = &self.base.model;
+        let trainer = PpoTrainer::new(base.clone(), Some(base), self.config.ppo.clone());
+        let Some(lora) = self.config.lora else { return trainer };
+        let seed = derive(self.config.seed, Purpose::Weights, 1);
+        trainer.with_lora(Lora::new(base, lora, &mut ChaCha8Rng::seed_from_u64(seed)))
     }
 
     /// One step: sample, judge, learn. Nothing is learned, and nothing returned, once the user has asked to stop.

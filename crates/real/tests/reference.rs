@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The structs of a configuration: section, crate, name.
-const SECTIONS: [(&str, &str, &str); 13] = [
+const SECTIONS: [(&str, &str, &str); 14] = [
     ("(top level)", "real", "Config"),
     ("[run]", "real", "Run"),
     ("[model]", "real", "ModelSource"),
@@ -19,6 +19,7 @@ const SECTIONS: [(&str, &str, &str); 13] = [
     ("[rollout]", "real", "Rollout"),
     ("[reward] and [eval.reward]", "real_reward", "RewardConfig"),
     ("[ppo]", "real_lm", "PpoConfig"),
+    ("[lora]", "real_lm", "LoraConfig"),
     ("[train]", "real", "Train"),
     ("[eval]", "real", "Eval"),
     ("experiment files", "real", "Experiment"),

@@ -48,6 +48,9 @@ learning_rate = 1e-3
 mini_batch = 4
 critic = "model"
 kl_target = 0.01
+[lora]
+rank = 4
+alpha = 8.0
 [train]
 steps = 5
 save_every = 1

@@ -26,7 +26,7 @@ fn main() {
         [work, model, repeats] => (work, model, repeats.parse().expect("the third argument is a number")),
         _ => panic!("usage: bench_one train|decode|decode-one smollm2-135m|qwen2.5-0.5b|FILE.gguf REPEATS"),
     };
-    let (tokens, cpu, wall) = if model.ends_with(".gguf") {
+    let (tokens, cpu, wall) = if std::path::Path::new(model).is_file() {
         let model = BlockModel::from_gguf(model.as_ref()).expect("a GGUF file");
         decode(Weights::from(&model), sequences(work), repeats)
     } else {

@@ -19,6 +19,7 @@ pub mod head;
 mod heads;
 mod hugging_face;
 mod lanes;
+mod lora;
 mod mapped_file;
 pub mod memory;
 mod ops;
@@ -41,6 +42,7 @@ pub use config::{Architecture, ModelConfig};
 pub use error::Error;
 pub use forward::{Keep, Workspace, forward};
 pub use generate::{Finish, Generated, generate};
+pub use lora::{Lora, LoraConfig};
 pub use packed::Packed;
 pub use parameters::{LayerRanges, Layout, Model};
 pub use ppo::{

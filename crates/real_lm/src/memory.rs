@@ -47,25 +47,36 @@ pub struct Decoding {
     pub batch: usize,
 }
 
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tuning {
+    /// Every weight.
+    Full,
+    /// A low-rank adaptation, whose own size is not counted.
+    Lora,
+}
+
 impl Plan {
     /// What PPO needs for a model of this shape.
-    pub fn ppo(model: &ModelConfig, config: &PpoConfig, decoding: Decoding) -> Self {
+    pub fn ppo(model: &ModelConfig, config: &PpoConfig, tuning: Tuning, decoding: Decoding) -> Self {
         let parameters = FLOAT * Layout::new(model).len;
         let lanes = config.lanes.max(1);
         let longest = decoding.max_prompt + decoding.max_response;
         let tokens = config.micro_batch_tokens.max(longest);
         let own_critic = config.has_critic() && config.critic == CriticKind::Model;
+        let needs_reference = config.kl_coef > 0.0 || tuning == Tuning::Lora;
         let keep = Keep::for_training(config.recompute);
         let remedy = if config.recompute { "ppo.micro_batch_tokens" } else { "ppo.recompute = true" };
         let part = |what, bytes, remedy| Part { what, bytes, remedy };
         let parts = [
-            part("policy and its moments", 3 * parameters, "a smaller model"),
+            part("policy", parameters, "a smaller model"),
+            part("moments", if tuning == Tuning::Lora { 0 } else { 2 * parameters }, "a [lora] section"),
             part(
                 "gradients",
                 lanes * parameters,
                 if lanes > 1 { "ppo.lanes = 1" } else { "a smaller model" },
             ),
-            part("reference", if config.kl_coef > 0.0 { parameters } else { 0 }, "ppo.kl_coef = 0"),
+            part("reference", if needs_reference { parameters } else { 0 }, "ppo.kl_coef = 0"),
             part(
                 "critic and its moments",
                 if own_critic { 3 * parameters } else { 0 },
@@ -163,11 +174,12 @@ mod tests {
     #[test]
     fn the_example_above() {
         let config = PpoConfig { micro_batch_tokens: 1024, ..PpoConfig::default() };
-        let plan = Plan::ppo(&qwen(), &config, DECODING);
+        let plan = Plan::ppo(&qwen(), &config, Tuning::Full, DECODING);
         let bytes =
             |what: &str| plan.parts.iter().find(|part| part.what == what).map_or(0, |part| part.bytes);
         for (what, expected) in [
-            ("policy and its moments", 5.93),
+            ("policy", 1.98),
+            ("moments", 3.95),
             ("gradients", 1.98),
             ("reference", 1.98),
             ("activations", 2.86),
@@ -177,14 +189,14 @@ mod tests {
             assert!((gigabytes(bytes(what)) - expected).abs() < 0.02, "{what}: {}", gigabytes(bytes(what)));
         }
         assert_eq!(bytes("critic and its moments"), 0);
-        assert_eq!(plan.remedies()[0], "ppo.recompute = true");
+        assert_eq!(plan.remedies()[..2], ["a [lora] section", "ppo.recompute = true"]);
         assert!(plan.to_string().ends_with("together"));
     }
 
     #[test]
     fn each_remedy_saves_memory() {
         let costly = PpoConfig { critic: CriticKind::Model, lanes: 2, ..PpoConfig::default() };
-        let total = |config: PpoConfig, decoding| Plan::ppo(&qwen(), &config, decoding).total();
+        let total = |config: PpoConfig, decoding| Plan::ppo(&qwen(), &config, Tuning::Full, decoding).total();
         let most = total(costly.clone(), DECODING);
         for config in [
             PpoConfig { critic: CriticKind::Head, ..costly.clone() },
@@ -194,6 +206,7 @@ mod tests {
         ] {
             assert!(total(config, DECODING) < most);
         }
-        assert!(total(costly, Decoding { batch: 8, ..DECODING }) < most);
+        assert!(total(costly.clone(), Decoding { batch: 8, ..DECODING }) < most);
+        assert!(Plan::ppo(&qwen(), &costly, Tuning::Lora, DECODING).total() < most);
     }
 }

@@ -24,7 +24,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::lanes::Lanes;
 use crate::ops::simd::add;
-use crate::{AdamW, AdamWConfig, Decay, Keep, Model, clip_grad_norm, learning_rate};
+use crate::{AdamW, AdamWConfig, Decay, Keep, Lora, Model, clip_grad_norm, learning_rate};
 
 mod advantages;
 mod config;
@@ -49,8 +49,10 @@ use rollout::{Trajectory, input_len, joined};
 pub struct PpoTrainer<'a> {
     /// The policy under training.
     pub policy: Model,
-    /// Moments of the policy's optimiser.
+    /// Moments of the policy's optimiser, or of its low-rank adaptation's.
     pub optimizer: AdamW,
+    /// What is trained in place of the policy's own weights, if anything.
+    pub lora: Option<Lora>,
     /// What estimates the values.
     pub critic: Critic,
     /// β, where it is adapted.
@@ -61,7 +63,8 @@ pub struct PpoTrainer<'a> {
 }
 
 impl<'a> PpoTrainer<'a> {
-    /// Starts from `policy`. `reference` is what KL is measured against; without one it is 0.
+    /// Starts from `policy`. `reference` is the model that it came from: what KL is measured against (without one it is 0), and
+    /// what a low-rank adaptation is added to.
     pub fn new(policy: Model, reference: Option<&'a Model>, config: PpoConfig) -> Self {
         let adamw = AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() };
         Self {
@@ -69,10 +72,21 @@ impl<'a> PpoTrainer<'a> {
             critic: Critic::new(&policy, adamw, &config),
             lanes: Lanes::new(config.lanes, policy.layout.len, Keep::for_training(config.recompute)),
             kl_coef: config.kl_coef,
+            lora: None,
             reference,
             policy,
             config,
         }
+    }
+
+    /// Trains a low-rank adaptation of the reference in place of the policy's own weights.
+    #[must_use]
+    pub fn with_lora(mut self, lora: Lora) -> Self {
+        let reference = self.reference.expect("an adaptation is added to a reference");
+        self.optimizer = AdamW::new(self.optimizer.config, lora.params.len());
+        lora.merge(reference, &mut self.policy);
+        self.lora = Some(lora);
+        self
     }
 
     /// One step of PPO on these rollouts. `rewards[i]` is the reward of `rollouts[i]`, `None` where the grader failed.
@@ -125,9 +139,10 @@ impl<'a> PpoTrainer<'a> {
     fn observe<'r>(&mut self, scored: &[(&'r Rollout, &'r Reward)], temperature: f32) -> Vec<Trajectory<'r>> {
         let Self { policy, critic, config, lanes, reference, .. } = self;
         let passes = Passes { policy, critic, config, kl_coef: 0.0, temperature };
+        let reference = reference.filter(|_| config.kl_coef > 0.0);
         let lengths: Vec<usize> = scored.iter().map(|(rollout, _)| input_len(rollout)).collect();
         let parts = lanes.run(&lengths, config.micro_batch_tokens, |range, lane| {
-            passes.observe(*reference, &scored[range], lane)
+            passes.observe(reference, &scored[range], lane)
         });
         parts.into_iter().flatten().collect()
     }
@@ -183,17 +198,23 @@ impl<'a> PpoTrainer<'a> {
         warmth: f32,
         metrics: &mut Metrics,
     ) {
-        let Self { policy, critic, config, lanes, optimizer, .. } = self;
+        let Self { policy, critic, config, lanes, optimizer, lora, reference, .. } = self;
         let passes = Passes { policy, critic, config, kl_coef, temperature };
         let lengths: Vec<usize> = batch.iter().map(|t| input_len(t.rollout)).collect();
         let (parts, grads) = lanes.accumulate(&lengths, config.micro_batch_tokens, |range, lane| {
             passes.policy(&batch[range], size(batch), lane)
         });
         let mut head_grads = gathered(parts, metrics);
+        let mut thin = lora.as_ref().map(|lora| lora.gradients(grads));
+        let grads = thin.as_mut().unwrap_or(grads);
         let norm = clip_grad_norm(&mut [grads], config.max_grad_norm);
         metrics.add("policy/grad_norm", f64::from(norm));
         if norm.is_finite() {
-            optimizer.step(&mut policy.params, grads, warmth * config.learning_rate);
+            let params = lora.as_mut().map_or(&mut policy.params, |lora| &mut lora.params);
+            optimizer.step(params, grads, warmth * config.learning_rate);
+            if let (Some(lora), Some(reference)) = (lora, reference) {
+                lora.merge(reference, policy);
+            }
         }
         if config.has_critic() && critic.trunk.is_none() {
             let rate = warmth * config.value_learning_rate;

@@ -5,6 +5,7 @@
 //! clock on the wall, which the table has beside them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     println!("{}, medians of {} turns", args.model, args.rounds);
     println!("| work | engine | tokens / CPU s | tokens / s | peak GB | ours / theirs |");
     println!("|---|---|---|---|---|---|");
-    if args.model.ends_with(".gguf") {
+    if Path::new(&args.model).is_file() {
         return measure(args, "decode-one");
     }
     args.work.iter().try_for_each(|work| measure(args, work))
@@ -57,10 +58,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn measure(args: &Args, work: &str) -> Result<()> {
     let repeats = args.repeats.to_string();
     let common = [work, args.model.as_str(), repeats.as_str()];
-    let (own, script, others) = if args.model.ends_with(".gguf") {
+    let (own, script, others) = if Path::new(&args.model).is_file() {
         ("real, quantised", "reference/bench_llama.py", vec!["llama.cpp".to_owned()])
     } else {
-        ("real f32", "reference/bench_torch.py", args.torch.iter().map(|dtype| format!("torch {dtype}")).collect())
+        (
+            "real f32",
+            "reference/bench_torch.py",
+            args.torch.iter().map(|dtype| format!("torch {dtype}")).collect(),
+        )
     };
     let mut samples: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
     for round in 1..=args.rounds {

@@ -14,6 +14,9 @@ use crate::config::Config;
 /// The file of a checkpoint that holds the optimisers and the critic.
 const TRAINER_STATE: &str = "trainer.safetensors";
 
+/// The folder of a checkpoint that holds a low-rank adaptation by itself, for the PEFT library. The checkpoint has it merged.
+const ADAPTER: &str = "adapter";
+
 /// The checkpoint after so many steps.
 pub(super) fn name(step: usize) -> String {
     format!("step-{step:06}")
@@ -25,6 +28,9 @@ pub(super) fn save(base: &Checkpoint, trainer: &PpoTrainer, name: &str, run: &Pa
     let partial = path.with_extension("partial");
     base.save_with(&trainer.policy, &partial, WeightType::F32)?;
     trainer.save_state(&partial.join(TRAINER_STATE))?;
+    if let Some(lora) = &trainer.lora {
+        lora.save(&partial.join(ADAPTER), "..")?;
+    }
     if path.exists() {
         std::fs::remove_dir_all(&path).with_context(|| format!("cannot replace {}", path.display()))?;
     }

@@ -23,8 +23,10 @@ use crate::policy::{Response, Sampler};
 use crate::progress::Progress;
 use crate::seeds::{Purpose, derive};
 
-/// Programs that are judged together; a start of the type checker is shared by all of them.
+/// Programs that are judged together, at least, and parts that the programs of a round are judged in, at most: a start of the type
+/// checker is shared by all of them.
 const JUDGED_TOGETHER: usize = 32;
+const PARTS: usize = 4;
 
 /// Responses and their verdicts, in the order in which they were asked for.
 #[derive(Default)]
@@ -145,12 +147,13 @@ impl<'a> Run<'a> {
     fn judge(&self, tasks: &[&Task], waiting: &mpsc::Receiver<(usize, String)>) -> Vec<Score> {
         let mut scores: Vec<Option<Score>> = vec![None; tasks.len()];
         let mut batch = Vec::new();
+        let enough = tasks.len().div_ceil(PARTS).max(JUDGED_TOGETHER);
         loop {
             let next = waiting.recv();
             let done = next.is_err();
             batch.extend(next);
             batch.extend(waiting.try_iter());
-            if batch.len() >= JUDGED_TOGETHER || done {
+            if batch.len() >= enough || done {
                 let items: Vec<(&Task, &str)> =
                     batch.iter().map(|(place, text)| (tasks[*place], text.as_str())).collect();
                 for ((place, _), score) in batch.iter().zip(self.scorer.score_batch(&items)) {

@@ -1,7 +1,7 @@
 //! Whether a run fits into memory, said before it starts.
 
 use anyhow::{Result, bail};
-use real_lm::memory::{Decoding, Plan, gigabytes};
+use real_lm::memory::{Decoding, Plan, Tuning, gigabytes};
 use real_lm::{Model, ModelConfig};
 
 use crate::config::Config;
@@ -25,7 +25,8 @@ fn plan(config: &Config, model: &ModelConfig) -> Plan {
         max_response: config.rollout.max_new_tokens.max(config.eval.max_new_tokens),
         batch: config.rollout.concurrency.min(config.rollout.batch),
     };
-    Plan::ppo(model, &config.ppo, decoding)
+    let tuning = if config.lora.is_some() { Tuning::Lora } else { Tuning::Full };
+    Plan::ppo(model, &config.ppo, tuning, decoding)
 }
 
 fn refusal(plan: &Plan, needed: usize, available: usize) -> String {

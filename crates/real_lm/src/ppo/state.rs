@@ -23,6 +23,9 @@ impl PpoTrainer<'_> {
             ("value_head.first_moment", &critic.first_moment),
             ("value_head.second_moment", &critic.second_moment),
         ];
+        if let Some(lora) = &self.lora {
+            buffers.push(("lora", &lora.params));
+        }
         if let Some(trunk) = &self.critic.trunk {
             buffers.push(("critic", &trunk.model.params));
             buffers.push(("critic.first_moment", &trunk.optimizer.first_moment));
@@ -50,6 +53,9 @@ impl PpoTrainer<'_> {
             ("value_head.first_moment", &mut critic.first_moment),
             ("value_head.second_moment", &mut critic.second_moment),
         ];
+        if let Some(lora) = &mut self.lora {
+            buffers.push(("lora", &mut lora.params));
+        }
         if let Some(trunk) = &mut self.critic.trunk {
             buffers.push(("critic", &mut trunk.model.params));
             buffers.push(("critic.first_moment", &mut trunk.optimizer.first_moment));
