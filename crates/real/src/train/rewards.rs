@@ -47,55 +47,35 @@ fn blame(judged_by: &RewardConfig, tokenizer: &Tokenizer, response: &Response, s
     let (Some(quality), Some(function)) = (score.quality, score.function) else { return Vec::new() };
     let runs = score.reward.is_some_and(|reward| reward >= 0.0);
     let cost = judged_by.total(1.0, function) - judged_by.total(quality, function);
-    let places = places(score);
-    let Some(program) = extract(&response.text).code.filter(|_| runs && cost > 0.0 && !places.is_empty())
-    else {
-        return Vec::new();
-    };
-    let Some(start) = response.text.rfind(&program) else { return Vec::new() };
-    let share = cost as f32 / places.len() as f32;
-    places
-        .into_iter()
-        .filter_map(|place| {
-            let bytes = place.bytes(&program)?;
-            let tokens = tokens_of(tokenizer, response, start + bytes.start..start + bytes.end)?;
-            Some(Blame { tokens, cost: share })
-        })
-        .collect()
-}
-
-/// A stretch of a program. Lines and columns count from 1, columns in characters; without an end it is the rest of the line.
-struct Place {
-    start: (u32, u32),
-    end: Option<(u32, u32)>,
-}
-
-fn places(score: &Score) -> Vec<Place> {
     let findings = score.findings.iter().filter(|finding| finding.counted);
-    let findings =
-        findings.map(|f| Place { start: (f.line, f.column), end: Some((f.end_line, f.end_column)) });
-    let errors = score.type_errors.iter().map(|e| Place { start: (e.line, e.column), end: None });
-    findings.chain(errors).collect()
-}
-
-impl Place {
-    fn bytes(&self, program: &str) -> Option<Range<usize>> {
-        let start = offset(program, self.start)?;
-        let end = match self.end {
-            Some(end) => offset(program, end)?,
-            None => start + program[start..].find('\n').unwrap_or(program.len() - start),
-        };
-        (start < end).then_some(start..end)
+    let findings = findings.map(|finding| characters(&response.text, finding.span));
+    let errors = score.type_errors.iter().map(|error| rest_of_line(&response.text, error.line, error.column));
+    let places: Vec<Option<Range<usize>>> = findings.chain(errors).collect();
+    if !runs || cost <= 0.0 || places.is_empty() {
+        return Vec::new();
     }
+    let share = cost as f32 / places.len() as f32;
+    let tokens = places.into_iter().flatten().filter_map(|bytes| tokens_of(tokenizer, response, bytes));
+    tokens.map(|tokens| Blame { tokens, cost: share }).collect()
 }
 
-/// The byte at a line and column.
-fn offset(text: &str, (line, column): (u32, u32)) -> Option<usize> {
-    let before: usize = text.split_inclusive('\n').take((line as usize).checked_sub(1)?).map(str::len).sum();
-    let line = text[before..].split('\n').next()?;
-    let inside =
-        line.char_indices().map(|(at, _)| at).chain([line.len()]).nth((column as usize).checked_sub(1)?)?;
-    Some(before + inside)
+/// The bytes of some characters of a text, which are counted from 0.
+fn characters(text: &str, [start, end]: [usize; 2]) -> Option<Range<usize>> {
+    let mut offsets = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+    let first = offsets.nth(start)?;
+    let last = offsets.nth(end.checked_sub(start + 1)?)?;
+    Some(first..last)
+}
+
+/// The bytes of a line of the program in an answer, from a column on. Both count from 1, columns in characters.
+fn rest_of_line(text: &str, line: u32, column: u32) -> Option<Range<usize>> {
+    let program = extract(text).code?;
+    let start = text.rfind(&program)?;
+    let before: usize =
+        program.split_inclusive('\n').take((line as usize).checked_sub(1)?).map(str::len).sum();
+    let line = program[before..].split('\n').next()?;
+    let inside = line.char_indices().map(|(at, _)| at).nth((column as usize).checked_sub(1)?)?;
+    Some(start + before + inside..start + before + line.len())
 }
 
 /// The response tokens that hold some bytes of its text.
@@ -137,7 +117,7 @@ mod tests {
     fn score() -> Score {
         let finding = json!({
             "rule": "command-injection", "cwe": ["CWE-78"], "message": "", "confidence": 0.9, "counted": true,
-            "line": 3, "column": 1, "end_line": 3, "end_column": 27, "flow": [],
+            "line": 3, "column": 1, "end_line": 3, "end_column": 27, "span": [27, 53], "flow": [],
         });
         serde_json::from_value(json!({
             "task_id": "t", "sample": 0, "reward": 0.5, "quality": 0.0, "function": 1.0, "passed": true, "parsed": true,
@@ -167,10 +147,23 @@ mod tests {
     }
 
     #[test]
+    fn a_type_error_blames_its_line() {
+        let rollout = Rollout { token_credit: true, ..Rollout::default() };
+        let error = json!({"line": 4, "column": 1, "code": "x", "message": ""});
+        let score = Score { type_errors: vec![serde_json::from_value(error).unwrap()], ..score() };
+        let blame = rewarded(&rollout, ANSWER, &score).unwrap().blame;
+        let tokenizer = tokenizer();
+        let blamed =
+            tokenizer.decode(&response(&tokenizer, ANSWER).ids[blame[1].tokens.clone()], Special::Skip);
+        assert!(blamed.contains("print('ä')") && !blamed.contains("system"), "{blamed:?}");
+        assert!(blame.iter().all(|blame| (blame.cost - 0.25).abs() < 1e-6));
+    }
+
+    #[test]
     fn what_has_no_place_blames_nobody() {
         let rollout = Rollout { token_credit: true, ..Rollout::default() };
         let mut far = score();
-        far.findings[0].end_line = 99;
+        far.findings[0].span = [27, 999];
         assert!(rewarded(&rollout, ANSWER, &far).unwrap().blame.is_empty());
         assert!(rewarded(&rollout, "no program", &score()).unwrap().blame.is_empty());
         let failed = Score { reward: Some(-1.0), function: Some(0.0), ..score() };

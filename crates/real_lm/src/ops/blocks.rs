@@ -449,7 +449,12 @@ impl Format for Q4K {
         let bytes: &[u8; GROUP] =
             block[16 + index / 2 * GROUP..].first_chunk().expect("a block of 144 bytes");
         let shift = index % 2 * 4;
-        Group::new(bytes.map(|byte| (byte >> shift) & 15), a, b)
+        // A loop, as elsewhere here: what `map` and `from_fn` call is not compiled for the features of the kernel.
+        let mut quants = [0; GROUP];
+        for l in 0..GROUP {
+            quants[l] = (bytes[l] >> shift) & 15;
+        }
+        Group::new(quants, a, b)
     }
 }
 
@@ -463,7 +468,10 @@ impl Format for Q5K {
         let high: &[u8; GROUP] = block[16..].first_chunk().expect("a block of 176 bytes");
         let low: &[u8; GROUP] = block[48 + index / 2 * GROUP..].first_chunk().expect("a block of 176 bytes");
         let shift = index % 2 * 4;
-        let quants = std::array::from_fn(|l| ((low[l] >> shift) & 15) | (((high[l] >> index) & 1) << 4));
+        let mut quants = [0; GROUP];
+        for l in 0..GROUP {
+            quants[l] = ((low[l] >> shift) & 15) | (((high[l] >> index) & 1) << 4);
+        }
         Group::new(quants, a, b)
     }
 }
@@ -480,10 +488,13 @@ impl Format for Q6K {
             block[side * 64 + inner % 2 * GROUP..].first_chunk().expect("a block of 210 bytes");
         let high: &[u8; GROUP] = block[128 + side * GROUP..].first_chunk().expect("a block of 210 bytes");
         let (low_shift, high_shift) = (inner / 2 * 4, inner * 2);
-        let quants =
-            std::array::from_fn(|l| ((low[l] >> low_shift) & 15) | (((high[l] >> high_shift) & 3) << 4));
-        let a = [0, 1].map(|part| d * f32::from(block[192 + index * 2 + part].cast_signed()));
-        Group { quants, a, b: a.map(|a| -32.0 * a) }
+        let mut quants = [0; GROUP];
+        for l in 0..GROUP {
+            quants[l] = ((low[l] >> low_shift) & 15) | (((high[l] >> high_shift) & 3) << 4);
+        }
+        let scale = |part: usize| d * f32::from(block[192 + index * 2 + part].cast_signed());
+        let a = [scale(0), scale(1)];
+        Group { quants, a, b: [-32.0 * a[0], -32.0 * a[1]] }
     }
 }
 
