@@ -3,8 +3,8 @@
 mod load;
 mod reward;
 mod scan;
-mod typecheck;
 mod train;
+mod typecheck;
 
 use anyhow::Result;
 
