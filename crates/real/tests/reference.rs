@@ -82,7 +82,7 @@ fn reference() -> String {
         let _ = write!(text, "\n### {title}\n\n{}", fields(home, name));
     }
     text.push_str("\n## Commands\n");
-    for command in COMMANDS.iter().filter(|command| !command.is_empty()) {
+    for command in COMMANDS {
         let _ = write!(text, "\n### real {command}\n\n```text\n{}\n```\n", help(command));
     }
     text
@@ -100,12 +100,13 @@ fn fields(home: &str, name: &str) -> String {
         .iter()
         .flat_map(|start| ["", "<'a>"].map(|lifetime| format!("{start} {name}{lifetime} {{")))
         .collect::<Vec<String>>();
-    let source = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(home).join("src"))
-        .into_iter()
+    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(home).join("src"));
+    let source = sources
+        .iter()
         .find(|source| heads.iter().any(|head| source.contains(head)))
         .unwrap_or_else(|| panic!("no struct {name} in {home}"));
-    let body = heads.iter().find_map(|head| block(&source, head)).unwrap();
-    let defaults = block(&source, &format!("impl Default for {name} {{")).unwrap_or_default();
+    let body = heads.iter().find_map(|head| block(source, head)).unwrap();
+    let defaults = block(source, &format!("impl Default for {name} {{")).unwrap_or_default();
     let mut table = "| key | type | default | |\n|---|---|---|---|\n".to_owned();
     let mut documentation: Vec<&str> = Vec::new();
     for line in body.lines().map(str::trim) {
@@ -113,16 +114,45 @@ fn fields(home: &str, name: &str) -> String {
             documentation.push(text.trim());
         } else if let Some((key, kind)) = line.strip_prefix("pub ").and_then(|field| field.split_once(": ")) {
             let default = default(defaults, key).map_or(String::new(), |value| format!("`{value}`"));
+            let kind = kind.trim_end_matches(',');
             let _ = writeln!(
                 table,
                 "| `{key}` | {} | {default} | {} |",
-                kind_in_words(kind.trim_end_matches(',')),
+                choices(&sources, kind).unwrap_or_else(|| kind_in_words(kind)),
                 documentation.join(" ").replace('|', "\\|")
             );
             documentation.clear();
         }
     }
     table
+}
+
+/// The names that an enumeration has in a file, if this type is one.
+fn choices(sources: &[String], kind: &str) -> Option<String> {
+    let heads = [format!("pub enum {kind} {{"), format!("pub(crate) enum {kind} {{")];
+    let (source, head) =
+        sources.iter().find_map(|s| heads.iter().find(|h| s.contains(h.as_str())).map(|h| (s, h)))?;
+    let attributes = &source[..source.find(head.as_str())?];
+    let is_lowercase = attributes[attributes.rfind("#[serde")?..].contains("\"lowercase\"");
+    let names = block(source, head)?
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with(char::is_uppercase))
+        .map(|line| line.trim_end_matches([',', ' ', '{']))
+        .map(|name| if is_lowercase { format!("\"{}\"", name.to_lowercase()) } else { snake(name) });
+    Some(names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" "))
+}
+
+/// `AllOrNothing` as files have it: `"all_or_nothing"`.
+fn snake(name: &str) -> String {
+    let mut text = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !text.is_empty() {
+            text.push('_');
+        }
+        text.extend(c.to_lowercase());
+    }
+    format!("\"{text}\"")
 }
 
 /// The source files of a folder, in order.
@@ -154,16 +184,6 @@ fn default<'a>(defaults: &'a str, key: &str) -> Option<String> {
         .flat_map(|line| line.trim().trim_start_matches("Self {").split(", "))
         .find_map(|part| at(part.trim()))?;
     let value = value.trim_end_matches([',', '}', ' ']);
-    let snake = |name: &str| {
-        let mut text = String::new();
-        for c in name.chars() {
-            if c.is_uppercase() && !text.is_empty() {
-                text.push('_');
-            }
-            text.extend(c.to_lowercase());
-        }
-        format!("\"{text}\"")
-    };
     Some(match value.split_once("::") {
         Some((_, "default()")) => return None,
         Some((_, name)) => snake(name),
