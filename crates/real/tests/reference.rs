@@ -51,7 +51,7 @@ const COMMANDS: [&str; 12] = [
     "report",
     "serve",
     "doctor",
-    "",
+    "validate",
 ];
 
 #[test]
