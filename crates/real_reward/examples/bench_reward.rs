@@ -109,18 +109,18 @@ fn safesql(tools: &Tools, data: &std::path::Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// 512 completions of SecCodePLT+: secure and insecure solutions, every test, all three judges.
+/// 512 completions of SecCodePLT+, every test, all three judges. They are the patched solutions: some of the vulnerable ones are regular
+/// expressions that run into the limit of processor time, which says nothing about the grader.
 fn seccodeplt(tools: &Tools, data: &std::path::Path, write: Option<&PathBuf>) -> anyhow::Result<()> {
     const COMPLETIONS: usize = 512;
     let mut tasks = load(Benchmark::SecCodePlt, data, Split::Test, tools)?;
     tasks.extend(load(Benchmark::SecCodePlt, data, Split::Train, tools)?);
     tasks.retain(|task| !task.tests.is_empty());
-    let completion = |(index, task): (usize, &Task)| {
-        let wanted = if index % 2 == 0 { SolutionKind::Secure } else { SolutionKind::Insecure };
-        let solution = task.solutions.iter().find(|solution| solution.kind == wanted);
-        solution.map(|solution| format!("```python\n{}\n```", solution.code)).unwrap_or_default()
+    let completion = |task: &Task| {
+        let secure = task.solutions.iter().find(|solution| solution.kind == SolutionKind::Secure);
+        secure.map(|solution| format!("```python\n{}\n```", solution.code)).unwrap_or_default()
     };
-    let texts: Vec<String> = tasks.iter().enumerate().take(COMPLETIONS).map(completion).collect();
+    let texts: Vec<String> = tasks.iter().take(COMPLETIONS).map(completion).collect();
     let items: Vec<(&Task, &str)> =
         tasks.iter().zip(&texts).map(|(task, text)| (task, text.as_str())).collect();
     if let Some(path) = write {

@@ -408,3 +408,27 @@ fn json(task: &Task) -> String {
 fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
+
+#[cfg(test)]
+mod canaries {
+    use super::*;
+
+    /// A hole in the judges can only be shown by making one: here a program knows the value that nobody can know.
+    #[test]
+    fn who_passes_the_canary_gets_the_worst_reward() {
+        let tools = Tools::install(&mut |line| eprintln!("{line}")).unwrap();
+        let config = RewardConfig { canary_rate: 1.0, allow_weak_sandbox: true, ..RewardConfig::default() };
+        let scorer = Scorer { canary: "known".to_owned(), ..Scorer::new(config, &tools).unwrap() };
+        let task: Task = serde_json::from_str(
+            r#"{"id": "f", "benchmark": "own", "messages": [], "entry_point": "f",
+                "tests": {"kind": "call", "cases": [{"args": [1], "expect": {"returns": "known"}}]}}"#,
+        )
+        .unwrap();
+        let knows = "def f(x: int) -> str:\n    return 'known'\n";
+        let guesses = "def f(x: int) -> str:\n    return 'unknown'\n";
+        let scores = scorer.score_programs(&[(&task, knows), (&task, guesses)]);
+        assert_eq!((scores[0].reward, scores[0].passed), (Some(-1.0), false), "{:#?}", scores[0]);
+        assert!(scores[0].flags.contains(&"canary-passed".to_owned()));
+        assert_eq!((scores[1].reward, scores[1].flags.is_empty()), (Some(0.5), true), "{:#?}", scores[1]);
+    }
+}

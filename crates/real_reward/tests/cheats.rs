@@ -127,6 +127,26 @@ fn a_failure_of_ours_costs_only_its_own_item() {
     assert_eq!(samples, [("add", 0), ("broken", 0), ("empty", 0), ("add", 1), ("add", 2), ("empty", 1)]);
 }
 
+/// For credit to single tokens: the characters of the completion, whatever its lines end with and however deep its block stands.
+#[test]
+fn findings_point_into_the_completion() {
+    let program =
+        ["import os", "def add(a: int, b: int) -> int:", "    os.system(input())", "    return a + b"];
+    let plain = format!("Voilà — ‘unsafe’:\n```python\n{}\n```\n", program.join("\n"));
+    let indented = format!("1. Here:\r\n   ```python\r\n   {}\r\n   ```\r\n", program.join("\r\n   "));
+    let task = add();
+    for completion in [&plain, &indented] {
+        // Twice: the second answer is remembered, and its span is that of this completion all the same.
+        for _ in 0..2 {
+            let score = SCORER.score_batch(&[(&task, completion.as_str())]).remove(0);
+            let finding = score.findings.iter().find(|finding| finding.cwe[0] == "CWE-78").unwrap();
+            let [start, end] = finding.span;
+            let text: String = completion.chars().skip(start).take(end - start).collect();
+            assert!(text.starts_with("os.system(") && !text.contains('\n'), "{text:?}");
+        }
+    }
+}
+
 #[test]
 fn what_is_remembered_is_what_was_judged() {
     let first = SCORER.score_batch(&[(&add(), RIGHT), (&add(), WRONG)]);
