@@ -40,7 +40,7 @@ use crate::{Options, ThreatModel};
 use heap::HeapObject;
 
 /// Instructions evaluated per instruction of the program.
-const FUEL_PER_INST: u64 = 60;
+const FUEL_PER_INST: u64 = 120;
 /// Fuel of the smallest program.
 const FUEL_BASE: u64 = 20_000;
 /// Calls inside calls.

@@ -149,8 +149,14 @@ const fn slot(position: usize, keyword: &'static str) -> Slot {
 #[derive(Debug, Clone, Default)]
 pub struct Library {
     apis: FxHashMap<Box<str>, Api>,
+    /// APIs of any receiver, by the bare name of the method.
+    methods: FxHashMap<Box<str>, Api>,
+    /// Paths that have attributes of their own.
+    owners: FxHashSet<Box<str>>,
     /// Paths that are others under a second name.
     aliases: FxHashMap<Box<str>, Box<str>>,
+    /// First parts of aliases.
+    renamed: FxHashSet<Box<str>>,
     /// First parts of paths.
     modules: FxHashSet<Box<str>>,
 }
@@ -167,6 +173,9 @@ impl Library {
 
     /// The path under its first name, where it has another.
     fn canonical(&self, path: &str) -> Option<String> {
+        if !self.renamed.contains(path.split('.').next().unwrap_or_default()) {
+            return None;
+        }
         let mut ends = path.match_indices('.').map(|(at, _)| at).chain(Some(path.len()));
         let (end, to) = ends.find_map(|end| Some((end, self.aliases.get(&path[..end])?)))?;
         let renamed = format!("{to}{}", &path[end..]);
@@ -209,8 +218,16 @@ impl<'a> Libraries<'a> {
 
     /// The API of a method, whatever its receiver is.
     pub(crate) fn find_method(self, name: &str) -> Option<&'a Api> {
-        let key = format!(".{name}");
-        self.all().find_map(|library| library.apis.get(key.as_str()))
+        self.all().find_map(|library| library.methods.get(name))
+    }
+
+    /// Whether attributes of objects of this path may be known.
+    pub(crate) fn has_attributes(self, path: &str) -> bool {
+        let known = |library: &Library| {
+            library.owners.contains(path)
+                || library.canonical(path).is_some_and(|path| library.owners.contains(path.as_str()))
+        };
+        self.all().any(known)
     }
 
     /// Whether members of a module are known.

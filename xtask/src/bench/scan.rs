@@ -30,6 +30,19 @@ pub(crate) struct Args {
     /// The interpreter whose standard library and packages are scanned.
     #[arg(long, default_value = "python3")]
     python: String,
+    /// Measure this `real` instead of building one.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// What to scan; everything by default.
+    #[arg(value_enum)]
+    corpora: Vec<CorpusName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum CorpusName {
+    Programs,
+    Stdlib,
+    Packages,
 }
 
 /// A scanner as a process.
@@ -42,21 +55,23 @@ struct Tool {
     count: fn(&str) -> usize,
 }
 
-/// A folder of Python files.
+/// Python files below some paths.
 struct Corpus {
     name: &'static str,
-    folder: PathBuf,
+    paths: Vec<PathBuf>,
     files: usize,
     lines: usize,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask is inside of the workspace")?;
-    cargo(&["build", "--release", "--package", "real"])?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let program = match &args.binary {
+        Some(binary) => binary.clone(),
+        None => build(root)?,
+    };
     let mut tools = vec![Tool {
         name: "real",
-        program: target.join(format!("release/real{}", std::env::consts::EXE_SUFFIX)),
+        program,
         arguments: &["scan", "--format", "jsonl"],
         count: |output| output.lines().filter(|line| line.starts_with('{')).count(),
     }];
@@ -64,13 +79,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
     let programs = tempfile::tempdir()?;
     let suites = args.suites.clone().unwrap_or_else(|| suites(root));
+    let wanted = |name| args.corpora.is_empty() || args.corpora.contains(&name);
     let mut corpora = Vec::new();
-    match write_programs(&suites.join("seccodeplt.jsonl"), programs.path()) {
-        Ok(()) => corpora.push(Corpus::new("programs", programs.path().to_owned())?),
-        Err(error) => eprintln!("skipped: programs: {error:#}"),
+    if wanted(CorpusName::Programs) {
+        match write_programs(&suites.join("seccodeplt.jsonl"), programs.path()) {
+            Ok(()) => corpora.push(Corpus::new("programs", vec![programs.path().to_owned()])?),
+            Err(error) => eprintln!("skipped: programs: {error:#}"),
+        }
     }
-    for (name, key) in [("standard library", "stdlib"), ("site-packages", "purelib")] {
-        corpora.push(Corpus::new(name, python_path(&args.python, key)?)?);
+    if wanted(CorpusName::Stdlib) {
+        corpora.push(Corpus::new("standard library", standard_library(&args.python)?)?);
+    }
+    if wanted(CorpusName::Packages) {
+        corpora.push(Corpus::new("site-packages", vec![python_path(&args.python, "purelib")?])?);
     }
     for corpus in &corpora {
         println!("\n{}: {} files, {:.1} kLOC", corpus.name, corpus.files, corpus.lines as f64 / 1000.0);
@@ -94,11 +115,11 @@ const SMALL: &str = "import sqlite3\n\n\ndef find(name):\n    db = sqlite3.conne
     rows = db.execute(f\"SELECT * FROM users WHERE name = '{name}'\")\n    return rows.fetchall()\n";
 
 impl Tool {
-    fn scan(&self, path: &Path) -> Result<(Output, Duration)> {
+    fn scan(&self, paths: &[PathBuf]) -> Result<(Output, Duration)> {
         let start = Instant::now();
         let output = Command::new(&self.program)
             .args(self.arguments)
-            .arg(path)
+            .args(paths)
             .env("RAYON_NUM_THREADS", "1")
             .output()
             .with_context(|| format!("cannot start {}", self.program.display()))?;
@@ -106,7 +127,7 @@ impl Tool {
     }
 
     fn row(&self, corpus: &Corpus) -> Result<String> {
-        let (output, time) = self.scan(&corpus.folder)?;
+        let (output, time) = self.scan(&corpus.paths)?;
         if output.status.code().is_none_or(|code| code > 1) {
             bail!("{} failed: {}", self.name, String::from_utf8_lossy(&output.stderr));
         }
@@ -127,7 +148,8 @@ impl Tool {
     }
 
     fn median_time(&self, file: &Path) -> Result<Duration> {
-        let times: Result<Vec<Duration>> = (0..REPEATS).map(|_| Ok(self.scan(file)?.1)).collect();
+        let file = [file.to_owned()];
+        let times: Result<Vec<Duration>> = (0..REPEATS).map(|_| Ok(self.scan(&file)?.1)).collect();
         let mut times = times?;
         times.sort_unstable();
         Ok(times[REPEATS / 2])
@@ -135,24 +157,29 @@ impl Tool {
 }
 
 impl Corpus {
-    fn new(name: &'static str, folder: PathBuf) -> Result<Self> {
-        let mut corpus = Self { name, folder, files: 0, lines: 0 };
-        let mut folders = vec![corpus.folder.clone()];
-        while let Some(folder) = folders.pop() {
-            for entry in
-                std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?
-            {
-                let path = entry?.path();
-                if path.is_dir() && !path.is_symlink() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "py" || extension == "pyi") {
-                    corpus.files += 1;
-                    corpus.lines += String::from_utf8_lossy(&std::fs::read(&path)?).lines().count();
+    fn new(name: &'static str, paths: Vec<PathBuf>) -> Result<Self> {
+        let mut corpus = Self { name, paths, files: 0, lines: 0 };
+        let mut pending = corpus.paths.clone();
+        while let Some(path) = pending.pop() {
+            if path.is_dir() && !path.is_symlink() {
+                let entries =
+                    std::fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                for entry in entries {
+                    pending.push(entry?.path());
                 }
+            } else if path.extension().is_some_and(|extension| extension == "py" || extension == "pyi") {
+                corpus.files += 1;
+                corpus.lines += String::from_utf8_lossy(&std::fs::read(&path)?).lines().count();
             }
         }
         Ok(corpus)
     }
+}
+
+fn build(root: &Path) -> Result<PathBuf> {
+    cargo(&["build", "--release", "--package", "real"])?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(target.join(format!("release/real{}", std::env::consts::EXE_SUFFIX)))
 }
 
 /// The folder of suites beside the repository.
@@ -230,6 +257,19 @@ fn environment(python: &str) -> Result<PathBuf> {
         checked(Command::new(bin.join("python")).args(["-m", "pip", "install", "--quiet", RUFF, BANDIT]))?;
     }
     Ok(bin)
+}
+
+/// The modules and packages of the standard library; the installed packages stand in the same folder.
+fn standard_library(python: &str) -> Result<Vec<PathBuf>> {
+    let folder = python_path(python, "stdlib")?;
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
+    paths.retain(|path| {
+        let is_python = path.extension().is_some_and(|extension| extension == "py");
+        is_python || (path.is_dir() && !path.ends_with("site-packages") && !path.ends_with("dist-packages"))
+    });
+    paths.sort();
+    Ok(paths)
 }
 
 fn python_path(python: &str, key: &str) -> Result<PathBuf> {

@@ -81,7 +81,9 @@ impl Engine<'_> {
             Op::StoreAttribute { object, name, value } => {
                 let (object, value) = (self.get(*object), self.get(*value));
                 self.check_assignment(self.name(*name), &value);
-                if let Object::Instance(path) = &object.object {
+                if let Object::Instance(path) = &object.object
+                    && **path == *"flask.Flask"
+                {
                     self.check_assignment(&format!("{path}.{}", self.name(*name)), &value);
                 }
                 self.store_attribute(&object, *name, &value);
@@ -211,10 +213,12 @@ impl Engine<'_> {
                 // A part of a URL, of an exception, of a parsed path.
                 object.any_text()
             }
-            Object::Instance(path) => match self.known_member(&format!("{path}.{text}"), object) {
-                Some(value) => value,
-                None => Value::new(Object::Method(Rc::new(object.clone()), name), object.any_text().text),
-            },
+            Object::Instance(path)
+                if self.libraries.has_attributes(path)
+                    && let Some(value) = self.known_member(&format!("{path}.{text}"), object) =>
+            {
+                value
+            }
             _ => Value::new(Object::Method(Rc::new(object.clone()), name), object.any_text().text),
         }
     }

@@ -81,6 +81,7 @@ fn entry(line: &str, concepts: &FxHashMap<&str, Concept>, library: &mut Library)
             return Err(format!("`{path}` is no path for `{alias}` to stand for"));
         }
         library.aliases.insert(alias.into(), path.into());
+        library.renamed.insert(alias.split('.').next().unwrap_or_default().into());
         note_module(alias, library);
         return Ok(());
     }
@@ -102,6 +103,13 @@ fn entry(line: &str, concepts: &FxHashMap<&str, Concept>, library: &mut Library)
         is_attribute: params.is_none(),
     };
     note_module(path, library);
+    if let Some(method) = path.strip_prefix('.') {
+        library.methods.insert(method.into(), api);
+        return Ok(());
+    }
+    if let Some((owner, _)) = path.rsplit_once('.').filter(|_| api.is_attribute) {
+        library.owners.insert(owner.into());
+    }
     library.apis.insert(path.into(), api);
     Ok(())
 }
