@@ -5,7 +5,8 @@ use std::rc::Rc;
 use super::heap::{Key, key_of};
 use super::{Closure, Engine};
 use crate::ir::{
-    BinaryOp, CompareOp, Constant, Item, Op, Piece, Position, SequenceKind, Symbol, UnaryOp, ValueId,
+    BinaryOp, CompareOp, Constant, FunctionId, Item, Op, Piece, Position, SequenceKind, Symbol, UnaryOp,
+    ValueId,
 };
 use crate::library::{Api, Returns};
 use crate::text::{Hole, Mask, Text};
@@ -57,14 +58,7 @@ impl Engine<'_> {
                 let value = self.get(*value);
                 self.unpack(&value, *position)
             }
-            Op::Closure { function, defaults, decorators } => {
-                self.check_decorators(decorators);
-                self.note_pages(*function, decorators);
-                let defaults = defaults.iter().map(|(index, value)| (*index, self.get(*value))).collect();
-                let decorators = decorators.iter().map(|value| self.get(*value)).collect();
-                self.closures[function.index()] = Closure { defaults, decorators };
-                Value::new(Object::Function(*function), Text::unknown())
-            }
+            Op::Closure { function, defaults, decorators } => self.closure(*function, defaults, decorators),
             Op::ClassObject { class, bases } => {
                 self.bases[class.index()] = bases.iter().map(|base| self.get(*base)).collect();
                 let body = self.module.classes[class.index()].body;
@@ -115,6 +109,21 @@ impl Engine<'_> {
                 Value::none()
             }
         }
+    }
+
+    /// A function is defined here: its defaults and decorators are what they are now.
+    fn closure(
+        &mut self,
+        function: FunctionId,
+        defaults: &[(u32, ValueId)],
+        decorators: &[ValueId],
+    ) -> Value {
+        self.check_decorators(decorators);
+        self.note_pages(function, decorators);
+        let defaults = defaults.iter().map(|(index, value)| (*index, self.get(*value))).collect();
+        let decorators = decorators.iter().map(|value| self.get(*value)).collect();
+        self.closures[function.index()] = Closure { defaults, decorators };
+        Value::new(Object::Function(function), Text::unknown())
     }
 
     /// A container's elements changed: so did its taint.
