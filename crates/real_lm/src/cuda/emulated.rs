@@ -232,7 +232,9 @@ fn build() -> Option<PathBuf> {
     .join("\n");
     let mut hasher = DefaultHasher::new();
     program.hash(&mut hasher);
-    let base = std::env::temp_dir().join(format!("real-emulated-{:016x}", hasher.finish()));
+    // Beside the test's own binary: a library in a folder that others can write would be theirs to choose.
+    let folder = std::env::current_exe().expect("the test's own binary").with_file_name("");
+    let base = folder.join(format!("real-emulated-{:016x}", hasher.finish()));
     let library = base.with_extension("so");
     if !library.exists() {
         compile(&program, &base, &library)?;
@@ -244,7 +246,7 @@ fn compile(program: &str, base: &Path, library: &Path) -> Option<()> {
     // Under names of this process first: another test run may be doing the same.
     let own = |kind| base.with_extension(format!("{}.{kind}", std::process::id()));
     let (text, partial) = (own("cpp"), own("so"));
-    std::fs::write(&text, program).expect("the temporary folder can be written");
+    std::fs::write(&text, program).expect("the folder of the test's binary can be written");
     let options = [
         "-std=c++17",
         "-O2",
@@ -260,6 +262,6 @@ fn compile(program: &str, base: &Path, library: &Path) -> Option<()> {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the kernels do not compile for the CPU:\n{errors}");
     std::fs::remove_file(text).expect("it was just written");
-    std::fs::rename(partial, library).expect("the temporary folder can be written");
+    std::fs::rename(partial, library).expect("the folder of the test's binary can be written");
     Some(())
 }
