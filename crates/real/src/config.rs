@@ -359,6 +359,15 @@ mod tests {
     }
 
     #[test]
+    fn the_configurations_of_the_repository_are_valid() {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        for file in ["quickstart", "safesql-0.5b", "paper/safesql", "paper/seccodeplt", "paper/apps"] {
+            let text = std::fs::read_to_string(folder.join(format!("{file}.toml"))).unwrap();
+            Config::parse(&text, &[]).unwrap_or_else(|error| panic!("{file}: {error:#}"));
+        }
+    }
+
+    #[test]
     fn changes_reach_nested_and_absent_sections() {
         let config = parse(&["seed=7", "ppo.kl_coef=0.5", "run.dir=elsewhere/here"]).unwrap();
         assert_eq!(config.seed, 7);

@@ -225,7 +225,7 @@ mod tests {
     fn a_finding_is_underlined_and_its_flow_numbered() {
         let finding = serde_json::json!({
             "rule": "command-injection", "cwe": ["CWE-78"], "message": "m", "confidence": 0.9, "counted": true,
-            "line": 2, "column": 1, "end_line": 2, "end_column": 5,
+            "line": 2, "column": 1, "end_line": 2, "end_column": 5, "span": [12, 16],
             "flow": [{"line": 1, "column": 5, "message": "in"}, {"line": 2, "column": 1, "message": "out"}],
         });
         let score = Score { findings: vec![serde_json::from_value(finding).unwrap()], ..blank() };
