@@ -198,6 +198,7 @@ fn check_degraded(sandbox: &Sandbox, layers: &[Layer]) {
 #[test]
 fn strict_refuses_what_degrade_reports() {
     const MARK: &str = "REAL_SANDBOX_WITHOUT_NAMESPACES";
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     if std::env::var_os(MARK).is_some() {
         let refused = Sandbox::start(config(1, Strictness::Strict));
         assert!(matches!(refused, Err(Error::Unprotected { .. })), "{refused:?}");
@@ -231,6 +232,7 @@ fn strict_refuses_what_degrade_reports() {
 
 #[test]
 fn a_missing_interpreter_is_named() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let python = "no-such-python".into();
     let error = Sandbox::start(Config { python, ..Config::default() }).unwrap_err().to_string();
     assert!(error.contains("no-such-python"), "{error}");
@@ -239,6 +241,7 @@ fn a_missing_interpreter_is_named() {
 /// A program's own `/tmp` would hide them.
 #[test]
 fn packages_in_tmp_are_refused_with_advice() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     if !Sandbox::start(config(1, Strictness::Degrade)).unwrap().protection().has(Layer::Namespaces) {
         eprintln!("skipped: packages_in_tmp_are_refused_with_advice: there are no namespaces here");
         return;
