@@ -15,6 +15,7 @@ use super::decode::LOOK;
 use super::device::{Buffer, Device, Element, Slice};
 use super::ops::{self, AttentionGradient, Draws, LayerCache, Logits, NormGradient, SlotState};
 use super::workspace::{Batch, Rope};
+use crate::adamw::Update;
 use crate::heads::HeadShape;
 use crate::ops::norm;
 use crate::ops::rope::{RopeTable, Turn};
@@ -444,11 +445,8 @@ fn adamw((device, scale, rng): Bench) -> Result<f64, Error> {
     let norm_error = relative_error(&[ours], &[crate::grad_norm(&[&grads])]);
 
     let rounded = poisoned_halves(device, count)?;
-    let constants = crate::adamw::Update::new(config, 4, 0.01);
-    let crate::adamw::Update { beta1, beta2, eps, keep, rate, root } = constants;
-    let step = ops::AdamWStep { factor: 0.5, beta1, beta2, eps, keep, rate, root };
     let slices = [&weights, &gradient, &first, &second].map(all);
-    ops::adamw(&**device, slices, all(&rounded), step)?;
+    ops::adamw(&**device, slices, all(&rounded), 0.5, Update::new(config, 4, 0.01))?;
     let halved: Vec<f32> = grads.iter().map(|g| 0.5 * g).collect();
     optimizer.step(&mut params, &halved, 0.01);
     let exactly_rounded = to_halves(&read(&weights)?) == rounded.to_host(count)?;

@@ -10,7 +10,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::Error;
 use super::device::{Buffer, Device};
-use super::ops::{self, AdamWStep};
+use super::ops;
+use crate::AdamWConfig;
+use crate::adamw::Update;
 use crate::parameters::fill_normal;
 
 /// A measured rate.
@@ -80,10 +82,9 @@ fn adamw(device: &Arc<dyn Device>) -> Result<Measurement, Error> {
     let [weights, gradient, first, second] = state;
     let state = [weights?, gradient?, first?, second?];
     let rounded = Buffer::<bf16>::new(device, count)?;
-    let step =
-        AdamWStep { factor: 1.0, beta1: 0.9, beta2: 0.999, eps: 1e-8, keep: 1.0, rate: 1e-3, root: 1.0 };
+    let update = Update::new(AdamWConfig::default(), 1, 1e-3);
     let slices = state.each_ref().map(|buffer| buffer.first(count));
-    let seconds = time(&**device, || ops::adamw(&**device, slices, rounded.first(count), step))?;
+    let seconds = time(&**device, || ops::adamw(&**device, slices, rounded.first(count), 1.0, update))?;
     let rate = 34.0 * count as f64 / seconds / 1e9;
     Ok(Measurement { name: "memory, AdamW".to_owned(), rate, unit: "GB/s" })
 }

@@ -7,7 +7,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::device::{Buffer, Device, Slice};
-use super::ops::{self, AdamWStep};
+use super::ops;
 use super::{Error, Purpose};
 use crate::adamw::Update;
 use crate::config::ModelConfig;
@@ -121,12 +121,11 @@ impl Weights {
             return Ok(norm);
         }
         training.steps += 1;
-        let Update { beta1, beta2, eps, keep, rate, root } =
-            Update::new(config, training.steps, learning_rate);
+        let update = Update::new(config, training.steps, learning_rate);
         let factor = (max_norm / (norm + 1e-6)).min(1.0);
         let state = [&training.masters, &training.grads, &training.first_moment, &training.second_moment]
             .map(|buffer| buffer.first(len));
-        ops::adamw(device, state, rounded, AdamWStep { factor, beta1, beta2, eps, keep, rate, root })?;
+        ops::adamw(device, state, rounded, factor, update)?;
         Ok(norm)
     }
 

@@ -6,6 +6,7 @@ use half::bf16;
 
 use super::Error;
 use super::device::{Argument, Device, Gemm, Launch, Number, Operand, Product, Slice};
+use crate::adamw::Update;
 use crate::heads::HeadShape;
 
 /// Threads of the kernels in which each thread moves eight elements on its own.
@@ -551,32 +552,18 @@ pub(crate) fn square_blocks(elements: usize) -> usize {
     by_eights(elements)[0].min(SQUARE_BLOCKS)
 }
 
-/// The constants of one AdamW step.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AdamWStep {
-    /// What gradients are multiplied by first.
-    pub(crate) factor: f32,
-    pub(crate) beta1: f32,
-    pub(crate) beta2: f32,
-    pub(crate) eps: f32,
-    /// 1 - η λ
-    pub(crate) keep: f32,
-    /// η / (1 - β₁ᵗ)
-    pub(crate) rate: f32,
-    /// 1 / sqrt(1 - β₂ᵗ)
-    pub(crate) root: f32,
-}
-
-/// One AdamW step on weights, gradients (zero afterwards) and the two moments; `rounded` are the new weights in bf16.
+/// One AdamW step on weights, gradients (multiplied by `factor` first, zero afterwards) and the two moments; `rounded` are the
+/// new weights in bf16.
 pub(crate) fn adamw(
     device: &dyn Device,
     state: [Slice<f32>; 4],
     rounded: Slice<bf16>,
-    step: AdamWStep,
+    factor: f32,
+    update: Update,
 ) -> Result<(), Error> {
     assert!(state.iter().all(|slice| slice.len == rounded.len) && rounded.len.is_multiple_of(8));
     let [weights, gradient, first, second] = state.map(Argument::from);
-    let AdamWStep { factor, beta1, beta2, eps, keep, rate, root } = step;
+    let Update { beta1, beta2, eps, keep, rate, root } = update;
     let [factor, beta1, beta2, eps, keep, rate, root] =
         [factor, beta1, beta2, eps, keep, rate, root].map(Argument::from);
     let count = Argument::Long(rounded.len as i64);
