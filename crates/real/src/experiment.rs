@@ -16,9 +16,11 @@
 //!
 //! Each run is a process of its own and has a folder of its own, `OUT/SETTING/seed-N`, so that any of them can be looked at, repeated by hand, or
 //! run on another machine. What is finished is not run again, what was interrupted goes on. Runs that differ only in what comes after supervised
-//! fine-tuning share its result, which lies beside `OUT`.
+//! fine-tuning share its result, and runs of one configuration, such as the usual one that several experiments compare with, share everything: what
+//! is shared lies beside `OUT`.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -144,8 +146,9 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
         .map(|(setting, seed)| Job::new(&experiment, setting, seed, &base, &out))
         .collect::<Result<Vec<Job>>>()?;
     if args.dry_run {
+        let mut out = std::io::stdout().lock();
         for job in jobs.iter().filter(|job| !job.is_finished()) {
-            println!("{}", job.shown());
+            writeln!(out, "{}", job.shown())?;
         }
         return Ok(Status::Clean);
     }
@@ -203,8 +206,14 @@ struct Job {
 
 #[derive(Debug)]
 enum Work {
-    /// `real train`, with the configuration, and where the supervised stage is shared.
-    Train { config: Box<Config>, shared: PathBuf },
+    /// `real train`, with the configuration.
+    Train {
+        config: Box<Config>,
+        /// Where the supervised stage is shared.
+        stage: PathBuf,
+        /// Where the whole run is shared.
+        twin: PathBuf,
+    },
     /// `real eval`, with these arguments.
     Eval(Vec<String>),
 }
@@ -225,8 +234,12 @@ impl Job {
         let changes: Vec<String> = experiment.set.iter().chain(&setting.set).chain(&own).cloned().collect();
         let config =
             Config::parse(base, &changes).with_context(|| format!("in the setting `{}`", setting.name))?;
-        let shared = out.parent().unwrap_or(Path::new("")).join("sft").join(supervised_key(&config)?);
-        Ok(Self { folder, work: Work::Train { config: Box::new(config), shared } })
+        let beside = out.parent().unwrap_or(Path::new(""));
+        let stage = beside.join("sft").join(supervised_key(&config)?);
+        let mut anywhere = config.clone();
+        anywhere.run.dir = PathBuf::new();
+        let twin = beside.join("same").join(key(&anywhere)?);
+        Ok(Self { folder, work: Work::Train { config: Box::new(config), stage, twin } })
     }
 
     fn is_finished(&self) -> bool {
@@ -261,17 +274,21 @@ impl Job {
 
     /// Runs to the end; the exit status, if there is one.
     fn go(&self) -> Result<Option<i32>> {
-        if let Work::Train { config, shared } = &self.work {
+        if let Work::Train { config, stage, twin } = &self.work {
+            if share(twin, &self.folder, report::is_finished)? {
+                return Ok(Some(0));
+            }
             let folder = self.folder.parent().unwrap_or(&self.folder);
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
             fs::write(self.file(), config.to_toml()?)
                 .with_context(|| format!("cannot write {}", self.file().display()))?;
-            share(shared, &sft::stage_folder(&self.folder))?;
+            share(stage, &sft::stage_folder(&self.folder), is_trained)?;
         }
         let program = std::env::current_exe().context("cannot find the program that runs")?;
         let status = Command::new(program).args(self.arguments()).status().context("cannot start a run")?;
-        if let Work::Train { shared, .. } = &self.work {
-            share(&sft::stage_folder(&self.folder), shared)?;
+        if let Work::Train { stage, twin, .. } = &self.work {
+            share(&sft::stage_folder(&self.folder), stage, is_trained)?;
+            share(&self.folder, twin, report::is_finished)?;
         }
         Ok(status.code())
     }
@@ -280,20 +297,30 @@ impl Job {
 /// What the result of supervised fine-tuning depends on, as a name.
 fn supervised_key(config: &Config) -> Result<String> {
     let data = Data { test_tasks: 0, ..config.data.clone() };
-    let parts = serde_json::to_string(&(config.seed, &config.model, &data, &config.sft))?;
-    let hash = parts.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    key(&(config.seed, &config.model, &data, &config.sft))
+}
+
+/// A name that differs where the settings do.
+fn key(settings: &impl Serialize) -> Result<String> {
+    let hash = serde_json::to_string(settings)?.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     Ok(format!("{hash:016x}"))
 }
 
-/// Gives a finished supervised stage a second place, by hard links where the file system has them. Nothing happens where it is not finished, or where
-/// there is one already.
-fn share(from: &Path, to: &Path) -> Result<()> {
-    if !from.join("checkpoint").exists() || to.join("checkpoint").exists() {
-        return Ok(());
+/// Whether a supervised stage has come to its end.
+fn is_trained(stage: &Path) -> bool {
+    stage.join("checkpoint").exists()
+}
+
+/// Gives what is finished a second place, by hard links where the file system has them, and says whether it did: not where it is unfinished, or where there
+/// is one already.
+fn share(from: &Path, to: &Path, is_finished: impl Fn(&Path) -> bool) -> Result<bool> {
+    if !is_finished(from) || is_finished(to) {
+        return Ok(false);
     }
-    link_tree(from, to).with_context(|| format!("cannot share {} as {}", from.display(), to.display()))
+    link_tree(from, to).with_context(|| format!("cannot share {} as {}", from.display(), to.display()))?;
+    Ok(true)
 }
 
 fn link_tree(from: &Path, to: &Path) -> std::io::Result<()> {
@@ -360,15 +387,34 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_one_configuration_share_a_place() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+        let base = fs::read_to_string(folder.join("base.toml")).unwrap();
+        let twin = |setting: &str, changes: &[&str], out: &str| {
+            let set = changes.iter().map(ToString::to_string).collect();
+            let setting = Setting { name: setting.to_owned(), set, eval: Vec::new() };
+            let experiment = Experiment::read(&folder.join("alpha.toml")).unwrap();
+            match Job::new(&experiment, &setting, 1, &base, Path::new(out)).unwrap().work {
+                Work::Train { twin, .. } => twin,
+                Work::Eval(_) => panic!("it trains"),
+            }
+        };
+        let usual = twin("usual", &[], "runs/alpha");
+        assert_eq!(usual, twin("as ever", &["reward.alpha=0.5"], "runs/noise"));
+        assert_ne!(usual, twin("usual", &["reward.alpha=0.4"], "runs/alpha"));
+        assert!(usual.starts_with("runs/same"));
+    }
+
+    #[test]
     fn a_supervised_stage_is_shared_once_it_is_finished() {
         let folder = tempfile::tempdir().unwrap();
         let (run, shared) = (folder.path().join("run/sft"), folder.path().join("sft/key"));
         fs::create_dir_all(&run).unwrap();
-        share(&run, &shared).unwrap();
+        share(&run, &shared, is_trained).unwrap();
         assert!(!shared.exists(), "there is no checkpoint yet");
         fs::create_dir_all(run.join("checkpoint")).unwrap();
         fs::write(run.join("checkpoint/model"), "weights").unwrap();
-        share(&run, &shared).unwrap();
+        share(&run, &shared, is_trained).unwrap();
         assert_eq!(fs::read_to_string(shared.join("checkpoint/model")).unwrap(), "weights");
     }
 }
