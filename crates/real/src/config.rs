@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use real_lm::{LoraConfig, PpoConfig, SftConfig};
+use real_lm::{Device, LoraConfig, PpoConfig, SftConfig};
 use real_reward::{RewardConfig, SolutionKind};
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +76,13 @@ pub(crate) struct ModelSource {
     /// A new model with random weights and a tokenizer trained on the supervised examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scratch: Option<Scratch>,
+    /// What computes: `cpu`, or `cuda` for the first NVIDIA GPU.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub device: Device,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A new model (Llama architecture, tied embeddings).
@@ -292,11 +299,29 @@ impl Config {
         if self.lora.is_some_and(|lora| lora.rank == 0) {
             bail!("lora.rank must be at least 1");
         }
+        if self.model.device == Device::Cuda {
+            self.check_for_gpu()?;
+        }
         if self.rollout.temperature <= 0.0 {
             bail!("rollout.temperature must be above 0: without chance there is nothing to learn from");
         }
         self.eval.reward.validate().context("in [eval.reward]")?;
         Ok(self.reward.validate()?)
+    }
+
+    /// Refuses what only the CPU does.
+    fn check_for_gpu(&self) -> Result<()> {
+        let recomputes = self.ppo.recompute || self.sft.as_ref().is_some_and(|sft| sft.recompute);
+        for (is_set, setting, instead) in [
+            (self.lora.is_some(), "a [lora] section", "all weights are trained"),
+            (recomputes, "recompute = true", "a smaller micro_batch_tokens saves memory too"),
+            (self.rollout.weights != RolloutWeights::F32, "rollout.weights", "responses are decoded in bf16"),
+        ] {
+            if is_set {
+                bail!("model.device = \"cuda\" knows no {setting}: {instead}");
+            }
+        }
+        Ok(())
     }
 
     /// The configuration as TOML.
@@ -404,5 +429,7 @@ mod tests {
         assert!(error(&["rollout.refill_rounds=2"]).contains("at least 2"));
         assert!(error(&["ppo.advantage=gdpo"]).contains("kl_coef = 0"));
         assert!(error(&["ppo.clip_dual=0.5"]).contains("clip_dual"));
+        assert!(error(&["model.device=tpu"]).contains("tpu"));
+        assert!(error(&["model.device=cuda", "ppo.recompute=true"]).contains("micro_batch_tokens"));
     }
 }

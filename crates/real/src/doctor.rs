@@ -130,12 +130,6 @@ fn isolation() -> Vec<Check> {
 }
 
 fn gpu() -> Check {
-    let driver =
-        ["/proc/driver/nvidia/version", "/dev/nvidia0"].iter().any(|p| std::path::Path::new(p).exists());
-    let found = if driver {
-        Ok("an NVIDIA driver is present; training runs on the CPU in this version".to_owned())
-    } else {
-        Err("none; training runs on the CPU".to_owned())
-    };
+    let found = real_lm::cuda::probe().map_err(|error| format!("none; training runs on the CPU ({error})"));
     Check { name: "gpu".to_owned(), found, required: false }
 }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use real_lm::{BlockModel, Weights};
+use real_lm::cuda::{Engine, PREFILL_TOKENS, Purpose as EngineFor};
+use real_lm::memory::Decoding;
+use real_lm::{BlockModel, Checkpoint, Device, Writer};
 use real_reward::{Message, Task, read_jsonl, write_jsonl};
 use serde_json::{Value, json};
 
@@ -63,6 +65,9 @@ pub(crate) struct SamplingArgs {
     /// With a GGUF file: compute with its quantised weights as they are. Several times faster for a few sequences, and a little different.
     #[arg(long)]
     pub quantized: bool,
+    /// What computes: `cpu`, or `cuda` for the first NVIDIA GPU.
+    #[arg(long, default_value = "cpu", conflicts_with = "quantized")]
+    pub device: Device,
 }
 
 impl SamplingArgs {
@@ -87,6 +92,14 @@ impl SamplingArgs {
         tasks
     }
 
+    /// The model on the first GPU.
+    fn engine(&self, checkpoint: &Checkpoint, tasks: &[Task]) -> Result<Engine> {
+        let prompts = tasks.iter().map(|task| Ok(policy::prompt_ids(checkpoint, task)?.len()));
+        let max_prompt = prompts.collect::<Result<Vec<usize>>>()?.into_iter().max().unwrap_or(0);
+        let decoding = Decoding { max_prompt, max_response: self.max_new_tokens, batch: self.concurrency };
+        Ok(Engine::open(&checkpoint.model, &decoding.on_gpu(EngineFor::Scoring, PREFILL_TOKENS))?)
+    }
+
     fn sampler(&self, seed: u64) -> Sampler {
         Sampler {
             temperature: self.temperature,
@@ -109,6 +122,7 @@ impl SamplingArgs {
             "seed": self.seed,
             "system": self.system,
             "quantized": self.quantized,
+            "device": self.device,
         })
     }
 }
@@ -143,7 +157,12 @@ pub(crate) fn generate(
     let checkpoint = policy::load(model)?;
     let read_blocks = || BlockModel::from_gguf(Path::new(model)).context("--quantized needs a GGUF file");
     let blocks = args.quantized.then(read_blocks).transpose()?;
-    let weights = blocks.as_ref().map_or(Weights::from(&checkpoint.model), Weights::from);
+    let mut engine = (args.device == Device::Cuda).then(|| args.engine(&checkpoint, tasks)).transpose()?;
+    let mut writer = match (&mut engine, &blocks) {
+        (Some(engine), _) => Writer::Gpu(engine),
+        (_, Some(blocks)) => Writer::from(blocks),
+        _ => Writer::from(&checkpoint.model),
+    };
     let mut progress = Progress::new("generate", asked.len());
     for (index, chunk) in asked.chunks((CHUNK * args.concurrency).max(1)).enumerate() {
         if chunk.iter().all(|asked| kept.get(*asked).is_some()) {
@@ -157,7 +176,7 @@ pub(crate) fn generate(
             done += 1;
             progress.set(done, "");
         };
-        let responses = sampler.sample(weights, &checkpoint, &asked, || false, show)?;
+        let responses = sampler.sample(&mut writer, &checkpoint, &asked, || false, show)?;
         for ((task, sample), response) in chunk.iter().zip(responses) {
             kept.push(Completion { task_id: task.id.clone(), sample: *sample, completion: response.text })?;
         }

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use real_lm::{
     Architecture, ChatTemplate, Checkpoint, Message, Model, ModelConfig, Special, SpecialTokens, Tokenizer,
 };
-use real_lm::{EndsWith, Finish, Generated, Sampling, Weights};
+use real_lm::{EndsWith, Finish, Generated, Sampling, Writer};
 use real_reward::Task;
 
 use crate::config::{Config, Scratch};
@@ -131,17 +131,16 @@ pub(crate) struct Response {
 impl Sampler {
     /// One response to each task, in order. `on_response` gets each with its place as soon as it ends. Once `stop` says so, every
     /// response ends where it is.
-    pub(crate) fn sample<'w>(
+    pub(crate) fn sample(
         &self,
-        weights: impl Into<Weights<'w>>,
+        writer: &mut Writer,
         checkpoint: &Checkpoint,
         tasks: &[&Task],
         stop: impl Fn() -> bool,
         mut on_response: impl FnMut(usize, &Response),
     ) -> Result<Vec<Response>> {
         let prompts = tasks.iter().map(|task| prompt_ids(checkpoint, task)).collect::<Result<Vec<_>>>()?;
-        let weights = weights.into();
-        let longest = weights.config().max_position_embeddings;
+        let longest = checkpoint.model.config.max_position_embeddings;
         if let Some((task, prompt)) = tasks.iter().zip(&prompts).find(|(_, p)| p.len() >= longest) {
             bail!("the prompt of task {} has {} tokens; the model reads {longest}", task.id, prompt.len());
         }
@@ -168,11 +167,11 @@ impl Sampler {
             truncated: generated.finish == Finish::Length,
         };
         let mut responses: Vec<Option<Response>> = vec![None; tasks.len()];
-        real_lm::generate(weights, &prompts, &sampling, on_token, |place, generated| {
+        writer.generate(&prompts, &sampling, on_token, |place, generated| {
             let response = response(place, generated);
             on_response(place, &response);
             responses[place] = Some(response);
-        });
+        })?;
         Ok(responses.into_iter().flatten().collect())
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use rand::SeedableRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use real_lm::{AddedTokens, Checkpoint, Example, SftConfig, SftTrainer, WeightType};
+use real_lm::{AddedTokens, Checkpoint, Device, Example, SftConfig, SftTrainer, WeightType};
 use real_reward::{Solution, SolutionKind, Task};
 
 use crate::Status;
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let answers = answers(&tasks, &config.data, config.seed)?;
     let checkpoint = policy::initial(&config, &answers)?;
     let mut folder = RunFolder::open(&config, existing)?;
-    let trained = train(checkpoint, &settings, &answers, config.seed, &mut folder, &interrupt)?;
+    let trained = train(checkpoint, &config, &settings, &answers, &mut folder, &interrupt)?;
     let Some(trained) = trained else { return Ok(Status::Found) };
     let path = folder.path().join("checkpoint");
     trained.save(&path, WeightType::F32)?;
@@ -109,9 +109,9 @@ fn choose<'a>(task: &'a Task, data: &Data, rng: &mut ChaCha8Rng) -> Result<&'a S
 /// Trains on the answers and returns the model, or nothing when it was interrupted and saved.
 pub(crate) fn train(
     checkpoint: Checkpoint,
+    config: &Config,
     settings: &SftConfig,
     answers: &[Answer],
-    seed: u64,
     folder: &mut RunFolder,
     interrupt: &Interrupt,
 ) -> Result<Option<Checkpoint>> {
@@ -131,7 +131,13 @@ pub(crate) fn train(
     let steps_per_epoch = usable.len().div_ceil(settings.batch);
     let total = steps_per_epoch * settings.epochs;
     let Checkpoint { model, tokenizer, chat_template, eos_token_ids } = checkpoint;
-    let mut trainer = SftTrainer::new(model, settings.clone(), total);
+    let mut trainer = match config.model.device {
+        Device::Cpu => SftTrainer::new(model, settings.clone(), total),
+        Device::Cuda => {
+            let longest = usable.iter().map(|example| example.ids.len()).max().unwrap_or(0);
+            SftTrainer::on_cuda(&model, settings.clone(), total, longest)?
+        }
+    };
     let mut progress = Progress::new("sft", total);
     if resumption(folder.path()).is_some() {
         trainer.load_state(&folder.path().join(STATE))?;
@@ -139,7 +145,7 @@ pub(crate) fn train(
     let mut step = 0;
     for epoch in 0..settings.epochs {
         let mut order = usable.clone();
-        order.shuffle(&mut ChaCha8Rng::seed_from_u64(derive(seed, Purpose::SftOrder, epoch as u64)));
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(derive(config.seed, Purpose::SftOrder, epoch as u64)));
         for batch in order.chunks(settings.batch) {
             if step < trainer.steps() {
                 step += 1;
@@ -149,7 +155,7 @@ pub(crate) fn train(
                 save_state(&trainer, folder.path())?;
                 return Ok(None);
             }
-            let metrics = trainer.step(batch);
+            let metrics = trainer.step(batch)?;
             if !metrics.loss.is_finite() {
                 bail!("the loss of supervised step {step} is {}: lower sft.learning_rate", metrics.loss);
             }
@@ -167,7 +173,7 @@ pub(crate) fn train(
         }
     }
     progress.finish();
-    Ok(Some(Checkpoint { model: trainer.model, tokenizer, chat_template, eos_token_ids }))
+    Ok(Some(Checkpoint { model: trainer.into_model()?, tokenizer, chat_template, eos_token_ids }))
 }
 
 /// The prompt as the chat template renders it, the completion, and the end-of-turn token.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use real_lm::{Checkpoint, Lora, PpoTrainer, Reward, Rollout, WeightType};
+use real_lm::{Checkpoint, Device, Lora, PpoTrainer, Reward, Rollout, WeightType};
 use real_reward::{Score, Scorer, Task, write_jsonl};
 
 use crate::Status;
@@ -60,7 +60,9 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let Some(base) = base_policy(&config, &train_tasks, &interrupt)? else {
         return Ok(Status::Found);
     };
-    plan::check_memory(&config, &base.model)?;
+    if config.model.device == Device::Cpu {
+        plan::check_memory(&config, &base.model)?;
+    }
     let prompts = policy::fitting(&base, train_tasks, config.rollout.max_prompt_tokens)?;
     let mut run = Run {
         config: &config,
@@ -89,7 +91,7 @@ fn base_policy(config: &Config, tasks: &[Task], interrupt: &Interrupt) -> Result
     let existing = sft::resumption(&stage).unwrap_or(Existing::Overwrite);
     stage_config.run.dir.clone_from(&stage);
     let mut folder = RunFolder::open(&stage_config, existing)?;
-    let Some(trained) = sft::train(start, settings, &answers, config.seed, &mut folder, interrupt)? else {
+    let Some(trained) = sft::train(start, config, settings, &answers, &mut folder, interrupt)? else {
         return Ok(None);
     };
     trained.save(&saved, WeightType::F32)?;
@@ -118,7 +120,7 @@ impl<'a> Run<'a> {
         interrupt: &Interrupt,
     ) -> Result<Status> {
         let Config { train, eval, .. } = self.config;
-        let mut trainer = self.trainer();
+        let mut trainer = self.trainer()?;
         let (mut done, is_new) = (0, resumed.is_none());
         if let Some((step, path)) = resumed {
             checkpoints::restore(&mut trainer, &path)?;
@@ -127,7 +129,7 @@ impl<'a> Run<'a> {
         }
         let mut before = None;
         if is_new && eval.at_ends {
-            let evaluation = self.evaluate(&trainer, 0, folder)?;
+            let evaluation = self.evaluate(&mut trainer, 0, folder)?;
             folder.log(0, &evaluation.metrics())?;
             before = Some(evaluation);
         }
@@ -158,11 +160,11 @@ impl<'a> Run<'a> {
             );
             let is_last = done == train.steps;
             if is_last && eval.at_ends || train.eval_every > 0 && done % train.eval_every == 0 {
-                let evaluation = self.evaluate(&trainer, done, folder)?;
+                let evaluation = self.evaluate(&mut trainer, done, folder)?;
                 metrics.extend(evaluation.metrics());
                 last = Some(evaluation);
             } else if eval.watch_every > 0 && done % eval.watch_every == 0 {
-                self.watch(&trainer, done, folder)?;
+                self.watch(&mut trainer, done, folder)?;
             }
             folder.log(done, &metrics)?;
             if is_last || reported.elapsed() > REPORT_EVERY {
@@ -179,12 +181,20 @@ impl<'a> Run<'a> {
     }
 
     /// A trainer that has learned nothing yet.
-    fn trainer(&self) -> PpoTrainer<'a> {
-        let base = &self.base.model;
-        let trainer = PpoTrainer::new(base.clone(), Some(base), self.config.ppo.clone());
-        let Some(lora) = self.config.lora else { return trainer };
+    fn trainer(&self) -> Result<PpoTrainer<'a>> {
+        let (base, ppo) = (&self.base.model, self.config.ppo.clone());
+        if self.config.model.device == Device::Cuda {
+            return Ok(PpoTrainer::on_cuda(
+                base,
+                Some(base),
+                ppo,
+                plan::decoding(self.config, &base.config),
+            )?);
+        }
+        let trainer = PpoTrainer::new(base.clone(), Some(base), ppo);
+        let Some(lora) = self.config.lora else { return Ok(trainer) };
         let seed = derive(self.config.seed, Purpose::Weights, 1);
-        trainer.with_lora(Lora::new(base, lora, &mut ChaCha8Rng::seed_from_u64(seed)))
+        Ok(trainer.with_lora(Lora::new(base, lora, &mut ChaCha8Rng::seed_from_u64(seed))))
     }
 
     /// One step: sample, judge, learn. Nothing is learned, and nothing returned, once the user has asked to stop.
@@ -197,7 +207,7 @@ impl<'a> Run<'a> {
         interrupt: &Interrupt,
     ) -> Result<Option<BTreeMap<String, f64>>> {
         let started = Instant::now();
-        let experience = self.gather(&trainer.policy, step, progress, interrupt)?;
+        let experience = self.gather(trainer, step, progress, interrupt)?;
         if interrupt.is_set() {
             return Ok(None);
         }
@@ -206,7 +216,7 @@ impl<'a> Run<'a> {
         let gathered = Instant::now();
         let (rollouts, rewards) = self.lessons(&experience);
         let seed = derive(self.config.seed, Purpose::MiniBatches, step as u64);
-        let update = trainer.update(&rollouts, &rewards, self.config.rollout.temperature, step, seed);
+        let update = trainer.update(&rollouts, &rewards, self.config.rollout.temperature, step, seed)?;
         self.refuse_not_finite(&update, trainer, step, folder)?;
 
         let Experience { tasks, responses, scores, kept, .. } = &experience;
@@ -244,7 +254,7 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         let Some((name, value)) = update.iter().find(|(_, value)| !value.is_finite()) else { return Ok(()) };
         let ppo = &self.config.ppo;
-        let state = if trainer.policy.params.iter().all(|w| w.is_finite()) {
+        let state = if trainer.policy()?.params.iter().all(|w| w.is_finite()) {
             let path = checkpoints::save(self.base, trainer, &format!("failed-{step:06}"), folder.path())?;
             format!("The weights are sound, and a new run can start from {} (model.path)", path.display())
         } else {
@@ -260,14 +270,14 @@ impl<'a> Run<'a> {
         )
     }
 
-    fn evaluate(&self, trainer: &PpoTrainer, step: usize, folder: &RunFolder) -> Result<Evaluation> {
+    fn evaluate(&self, trainer: &mut PpoTrainer, step: usize, folder: &RunFolder) -> Result<Evaluation> {
         let tasks: Vec<&Task> = self.test.iter().collect();
         let scores = self.examine(trainer, &tasks, &format!("eval-{step:06}.jsonl"), folder)?;
         Ok(Evaluation::new(self.test, &scores))
     }
 
     /// Answers of a few test tasks, spread over all of them, for the report.
-    fn watch(&self, trainer: &PpoTrainer, step: usize, folder: &RunFolder) -> Result<()> {
+    fn watch(&self, trainer: &mut PpoTrainer, step: usize, folder: &RunFolder) -> Result<()> {
         let every = self.test.len().div_ceil(WATCHED);
         let tasks: Vec<&Task> = self.test.iter().step_by(every.max(1)).collect();
         self.examine(trainer, &tasks, &format!("watch-{step:06}.jsonl"), folder).map(drop)
@@ -276,7 +286,7 @@ impl<'a> Run<'a> {
     /// Lets the policy answer test tasks, judges the answers and keeps both in `samples/`.
     fn examine(
         &self,
-        trainer: &PpoTrainer,
+        trainer: &mut PpoTrainer,
         tasks: &[&Task],
         file: &str,
         folder: &RunFolder,
@@ -292,7 +302,7 @@ impl<'a> Run<'a> {
         let mut progress = Progress::new("evaluate", tasks.len());
         let mut done = 0;
         let responses = sampler.sample(
-            &trainer.policy,
+            &mut trainer.writer(),
             self.base,
             tasks,
             || false,

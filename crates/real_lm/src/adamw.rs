@@ -76,11 +76,16 @@ pub fn grad_norm(grads: &[&[f32]]) -> f32 {
     grads.iter().map(square).sum::<f64>().sqrt() as f32
 }
 
+/// What gradients of this norm are multiplied by so that it becomes at most `max_norm`.
+pub fn clip_factor(norm: f32, max_norm: f32) -> f32 {
+    (max_norm / (norm + 1e-6)).min(1.0)
+}
+
 /// Scales gradients so that their norm is at most `max_norm`, and returns the norm they had. Gradients with a norm that is no
 /// finite number are left as they are: the caller decides whether to skip the step.
 pub fn clip_grad_norm(grads: &mut [&mut [f32]], max_norm: f32) -> f32 {
     let norm = grad_norm(&grads.iter().map(|g| &**g).collect::<Vec<_>>());
-    let factor = max_norm / (norm + 1e-6);
+    let factor = clip_factor(norm, max_norm);
     if factor < 1.0 {
         for grads in grads {
             grads.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|g| *g *= factor));

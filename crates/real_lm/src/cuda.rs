@@ -18,7 +18,7 @@
 //! # let (model, batch, rows, targets) = (real_lm::Checkpoint::load("model")?.model, real_lm::Packed::new(&[[1, 2, 3]]), [0, 1], [2, 3]);
 //! use real_lm::cuda::{Engine, Plan, Purpose};
 //! use real_lm::head::{Rows, TokenGradient};
-//! use real_lm::{AdamWConfig, Keep};
+//! use real_lm::{AdamWConfig, Keep, clip_factor};
 //!
 //! let plan =
 //!     Plan { purpose: Purpose::Training, micro_batch_tokens: 16_384, decode_sequences: 256, decode_tokens: 1024 };
@@ -27,7 +27,8 @@
 //! let scored = Rows { rows: &rows, targets: &targets, temperature: 1.0 };
 //! let cross_entropy = |_, _, _| TokenGradient { logprob: -0.5, entropy: 0.0 };
 //! engine.accumulate(scored, cross_entropy, None)?;
-//! let norm = engine.clip_and_step(AdamWConfig::default(), 1e-5, 1.0)?;
+//! let factor = clip_factor(engine.grad_norm()?, 1.0);
+//! engine.step(AdamWConfig::default(), 1e-5, factor)?;
 //! let trained = engine.to_model()?;
 //! # Ok(())
 //! # }
@@ -59,19 +60,26 @@ use std::sync::Arc;
 
 pub use checks::{Check, check_operations};
 pub use error::Error;
+pub use generate::PREFILL_TOKENS;
 pub use measure::{Measurement, measure_device};
 pub use memory::{Memory, Plan};
 
 use crate::head::{Rows, TokenGradient, TokenScores};
 use crate::packed::Packed;
 use crate::parameters::Model;
-use crate::{AdamW, AdamWConfig, Keep, ValueHead};
+use crate::value::{ValueGradient, ValueHead};
+use crate::{AdamW, AdamWConfig, Keep};
 
 use decode::Decoder;
 use device::{Buffer, Device};
 use head::Head;
 use model::Weights;
 use workspace::{Batch, Rope, Workspace};
+
+/// The first GPU, by its name, if everything that an [`Engine`] needs is there.
+pub fn probe() -> Result<String, Error> {
+    Ok(gpu::Gpu::open(0)?.description())
+}
 
 /// What an engine is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,34 +118,28 @@ struct Values {
     partial: Buffer<f32>,
 }
 
-/// How a loss depends on the values at some rows, and where the gradients go.
-#[derive(Debug)]
-pub struct ValueGradient<'a> {
-    /// The head that gave the values.
-    pub critic: &'a ValueHead,
-    /// The rows, ascending.
-    pub rows: &'a [usize],
-    /// The derivative of the loss by each value.
-    pub d_values: &'a [f32],
-    /// Whether the trunk learns from the values.
-    pub into_trunk: bool,
-    /// Added to: the gradient of the head's parameters.
-    pub grads: &'a mut [f32],
-}
-
 impl Engine {
-    /// Puts a model on the first GPU, if what the plan says fits its memory.
+    /// Puts a model on the first GPU and takes the memory that the plan needs, if there is as much.
     pub fn open(model: &Model, plan: &Plan) -> Result<Self, Error> {
-        let device = gpu::Gpu::open(0)?;
-        plan.check(&model.config, device.memory()?.0)?;
-        Self::on(Arc::new(device), model, plan.purpose)
+        Self::planned(Arc::new(gpu::Gpu::open(0)?), model, plan)
     }
 
     /// Puts another model on the same device, such as the frozen reference beside the policy. Both share one stream: what is
     /// asked of one waits for what was asked of the other.
     pub fn beside(&self, model: &Model, plan: &Plan) -> Result<Self, Error> {
-        plan.check(&model.config, self.device.memory()?.0)?;
-        Self::on(self.device.clone(), model, plan.purpose)
+        Self::planned(self.device.clone(), model, plan)
+    }
+
+    fn planned(device: Arc<dyn Device>, model: &Model, plan: &Plan) -> Result<Self, Error> {
+        plan.check(&model.config, device.memory()?.0)?;
+        let mut engine = Self::on(device, model, plan.purpose)?;
+        let keep = if plan.purpose == Purpose::Training { Keep::Activations } else { Keep::Nothing };
+        engine.workspace.prepare(&model.config, plan.micro_batch_tokens, keep)?;
+        if plan.decode_sequences > 0 {
+            let [slots, capacity] = generate::rounded(plan.decode_sequences, plan.decode_tokens);
+            engine.decoder = Some(Decoder::new(&engine.device, &engine.weights, slots, capacity)?);
+        }
+        Ok(engine)
     }
 
     fn on(device: Arc<dyn Device>, model: &Model, purpose: Purpose) -> Result<Self, Error> {
@@ -251,6 +253,11 @@ impl Engine {
         Ok(scores)
     }
 
+    /// Adds the gradient of a loss over the last batch to that of a value head alone.
+    pub fn accumulate_head(&mut self, values: ValueGradient) -> Result<(), Error> {
+        self.values_backward(ValueGradient { into_trunk: false, ..values })
+    }
+
     fn values_backward(&mut self, gradient: ValueGradient) -> Result<(), Error> {
         let ValueGradient { critic, rows, d_values, into_trunk, grads } = gradient;
         assert!(rows.is_sorted_by(|a, b| a < b), "rows of values ascend");
@@ -279,15 +286,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Clips the gradients by their norm, takes one AdamW step and zeroes the gradients. Returns the norm they had; where it is
-    /// no finite number the parameters stay as they are.
-    pub fn clip_and_step(
-        &mut self,
-        config: AdamWConfig,
-        learning_rate: f32,
-        max_norm: f32,
-    ) -> Result<f32, Error> {
-        self.weights.clip_and_step(&*self.device, config, learning_rate, max_norm)
+    /// The Euclidean norm of the gradients.
+    pub fn grad_norm(&self) -> Result<f32, Error> {
+        self.weights.grad_norm(&*self.device)
+    }
+
+    /// Takes one AdamW step along the gradients times `factor` (see [`clip_factor`](crate::clip_factor)), and zeroes them.
+    pub fn step(&mut self, config: AdamWConfig, learning_rate: f32, factor: f32) -> Result<(), Error> {
+        self.weights.step(&*self.device, config, learning_rate, factor)
+    }
+
+    /// Forgets the gradients.
+    pub fn zero_gradients(&mut self) -> Result<(), Error> {
+        self.weights.zero_gradients()
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        self.weights.layout.len
     }
 
     /// A copy of the gradients, in the layout of the parameters.

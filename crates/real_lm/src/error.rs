@@ -1,9 +1,9 @@
-//! What can go wrong between a file and a model.
+//! What can go wrong between a file, a model and what computes it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A checkpoint, tokenizer or chat template could not be read, written or used.
+/// A checkpoint, tokenizer, chat template or GPU could not be read, written or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -48,6 +48,9 @@ pub enum Error {
     /// A tokenizer could not be trained or asked.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    /// A GPU could not be used.
+    #[error(transparent)]
+    Gpu(#[from] crate::cuda::Error),
 }
 
 impl Error {

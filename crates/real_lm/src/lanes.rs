@@ -44,22 +44,26 @@ impl Lanes {
         }
     }
 
-    /// Runs `pass`, which adds gradients to its lane, on every micro-batch. Returns its results in order, and the sum of the gradients.
-    pub(crate) fn accumulate<T: Send>(
-        &mut self,
-        lengths: &[usize],
-        max_tokens: usize,
-        pass: impl Fn(Range<usize>, &mut Lane) -> T + Sync,
-    ) -> (Vec<T>, &mut Vec<f32>) {
+    /// For a trainer that computes elsewhere.
+    pub(crate) fn none() -> Self {
+        Self { lanes: Vec::new(), pools: Vec::new() }
+    }
+
+    /// Forgets the gradients of all lanes.
+    pub(crate) fn zero_gradients(&mut self) {
         for lane in &mut self.lanes {
             lane.grads.fill(0.0);
         }
-        let results = self.run(lengths, max_tokens, pass);
+    }
+
+    /// Adds the gradients of all lanes to those of the first, in their order, and returns the sum.
+    pub(crate) fn sum_gradients(&mut self) -> &mut Vec<f32> {
         let (first, others) = self.lanes.split_first_mut().expect("there is a lane");
         for other in others {
             add(&mut first.grads, &other.grads);
+            other.grads.fill(0.0);
         }
-        (results, &mut first.grads)
+        &mut first.grads
     }
 
     /// Runs `pass` on every micro-batch of sequences of these lengths and returns its results in order.
@@ -92,7 +96,7 @@ impl Lanes {
 
 /// Splits sequences of these lengths, in order, into runs of about the same number of tokens: at most `max_tokens` (a longer
 /// sequence alone), and as many runs as the lanes share evenly.
-fn micro_batches(lengths: &[usize], max_tokens: usize, lanes: usize) -> Vec<Range<usize>> {
+pub(crate) fn micro_batches(lengths: &[usize], max_tokens: usize, lanes: usize) -> Vec<Range<usize>> {
     let total: usize = lengths.iter().sum();
     let mut count = total.div_ceil(max_tokens.max(1)).next_multiple_of(lanes);
     loop {

@@ -4,6 +4,7 @@
 
 mod adamw;
 mod attention;
+mod backend;
 mod backward;
 mod block_model;
 mod chat_template;
@@ -19,6 +20,7 @@ pub mod head;
 mod heads;
 mod hugging_face;
 mod lanes;
+mod learner;
 mod lora;
 mod mapped_file;
 pub mod memory;
@@ -33,7 +35,7 @@ mod state;
 mod tokenizer;
 mod value;
 
-pub use adamw::{AdamW, AdamWConfig, clip_grad_norm, grad_norm};
+pub use adamw::{AdamW, AdamWConfig, clip_factor, clip_grad_norm, grad_norm};
 pub use backward::backward;
 pub use block_model::{BlockModel, Weights};
 pub use chat_template::{ChatTemplate, EndsWith, Message};
@@ -42,6 +44,7 @@ pub use config::{Architecture, ModelConfig};
 pub use error::Error;
 pub use forward::{Keep, Workspace, forward};
 pub use generate::{Finish, Generated, generate};
+pub use learner::{Device, Writer};
 pub use lora::{Lora, LoraConfig};
 pub use packed::Packed;
 pub use parameters::{LayerRanges, Layout, Model};
@@ -52,4 +55,4 @@ pub use sampling::Sampling;
 pub use schedule::{Decay, learning_rate};
 pub use sft::{Example, SftConfig, SftMetrics, SftTrainer};
 pub use tokenizer::{AddedTokens, DecodeStream, Special, SpecialTokens, Tokenizer};
-pub use value::ValueHead;
+pub use value::{ValueGradient, ValueHead};

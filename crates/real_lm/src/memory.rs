@@ -15,8 +15,8 @@
 
 use std::fmt;
 
-use crate::ppo::{CriticKind, PpoConfig};
-use crate::{Keep, Layout, ModelConfig, head};
+use crate::ppo::PpoConfig;
+use crate::{Keep, Layout, ModelConfig, cuda, head};
 
 /// The large buffers of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,24 @@ pub struct Decoding {
     pub batch: usize,
 }
 
+impl Decoding {
+    /// None at all.
+    pub(crate) fn none() -> Self {
+        Self { max_prompt: 0, max_response: 0, batch: 0 }
+    }
+
+    /// What an engine on a GPU needs that decodes so and takes micro-batches of so many tokens, or one sequence where that is longer.
+    pub fn on_gpu(self, purpose: cuda::Purpose, micro_batch_tokens: usize) -> cuda::Plan {
+        let longest = self.max_prompt + self.max_response;
+        cuda::Plan {
+            purpose,
+            micro_batch_tokens: micro_batch_tokens.max(longest),
+            decode_sequences: self.batch,
+            decode_tokens: longest,
+        }
+    }
+}
+
 /// What is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tuning {
@@ -63,7 +81,7 @@ impl Plan {
         let lanes = config.lanes.max(1);
         let longest = decoding.max_prompt + decoding.max_response;
         let tokens = config.micro_batch_tokens.max(longest);
-        let own_critic = config.has_critic() && config.critic == CriticKind::Model;
+        let own_critic = config.has_own_trunk();
         let needs_reference = config.kl_coef > 0.0 || tuning == Tuning::Lora;
         let keep = Keep::for_training(config.recompute);
         let remedy = if config.recompute { "ppo.micro_batch_tokens" } else { "ppo.recompute = true" };
@@ -150,7 +168,7 @@ fn cache(model: &ModelConfig, tokens: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Architecture;
+    use crate::{Architecture, CriticKind};
 
     fn qwen() -> ModelConfig {
         ModelConfig {

@@ -16,77 +16,144 @@
 //! ([`CriticKind`]). A rollout without a reward (an outage of the grader) takes no part at all. [`Advantage`] lists the estimators
 //! that do without a critic, and [`PpoConfig`] everything that can be set.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use crate::backend::Passes;
+use crate::cuda::{self, Engine, Purpose};
 use crate::lanes::Lanes;
+use crate::learner::{Frozen, Learner, Writer};
+use crate::memory::Decoding;
 use crate::ops::simd::add;
-use crate::{AdamW, AdamWConfig, Decay, Keep, Lora, Model, clip_grad_norm, learning_rate};
+use crate::{Decay, Error, Keep, Lora, Model, ValueHead, learning_rate};
 
 mod advantages;
 mod config;
 mod critic;
+mod losses;
 pub mod maths;
 mod metrics;
-mod passes;
 mod rollout;
 mod state;
 
 pub use config::{Advantage, Aggregation, CriticKind, KlEstimator, KlPlace, PpoConfig};
-pub use critic::{Critic, Trunk};
 pub use rollout::{Blame, Reward, RewardPart, Rollout};
 
+use critic::Critic;
+use losses::{Losses, Part};
 use maths::MiniBatch;
 use metrics::Metrics;
-use passes::{Part, Passes};
-use rollout::{Trajectory, input_len, joined};
+use rollout::{TokenBatch, Trajectory, input_len, joined};
 
 /// The state of a PPO run.
 #[derive(Debug)]
 pub struct PpoTrainer<'a> {
-    /// The policy under training.
-    pub policy: Model,
-    /// Moments of the policy's optimiser, or of its low-rank adaptation's.
-    pub optimizer: AdamW,
-    /// What is trained in place of the policy's own weights, if anything.
-    pub lora: Option<Lora>,
-    /// What estimates the values.
-    pub critic: Critic,
     /// β, where it is adapted.
     pub kl_coef: f32,
-    reference: Option<&'a Model>,
+    policy: Learner<'a>,
+    critic: Critic<'a>,
+    reference: Option<Frozen<'a>>,
     config: PpoConfig,
     lanes: Lanes,
 }
 
 impl<'a> PpoTrainer<'a> {
-    /// Starts from `policy`. `reference` is the model that it came from: what KL is measured against (without one it is 0), and
-    /// what a low-rank adaptation is added to.
+    /// Starts from `policy`, on the CPU. `reference` is the model that it came from: what KL is measured against (without one it is 0),
+    /// and what a low-rank adaptation is added to.
     pub fn new(policy: Model, reference: Option<&'a Model>, config: PpoConfig) -> Self {
-        let adamw = AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() };
+        let adamw = config.adamw();
+        let trunk = config.has_own_trunk().then(|| Learner::on_cpu(policy.clone(), adamw));
         Self {
-            optimizer: AdamW::new(adamw, policy.layout.len),
-            critic: Critic::new(&policy, adamw, &config),
+            critic: Critic::new(policy.config.hidden_size, adamw, trunk),
             lanes: Lanes::new(config.lanes, policy.layout.len, Keep::for_training(config.recompute)),
             kl_coef: config.kl_coef,
-            lora: None,
-            reference,
-            policy,
+            reference: reference.map(Frozen::Cpu),
+            policy: Learner::on_cpu(policy, adamw),
             config,
         }
     }
 
+    /// The same on the first GPU, which also decodes, as `decoding` says. What does not fit there is refused.
+    pub fn on_cuda(
+        policy: &Model,
+        reference: Option<&Model>,
+        config: PpoConfig,
+        decoding: Decoding,
+    ) -> Result<Self, Error> {
+        let decodes = decoding.on_gpu(Purpose::Training, config.micro_batch_tokens);
+        Self::on_engine(Engine::open(policy, &decodes)?, policy, reference, config)
+    }
+
+    /// With the policy on this engine, and everything else beside it.
+    pub(crate) fn on_engine(
+        engine: Engine,
+        policy: &Model,
+        reference: Option<&Model>,
+        config: PpoConfig,
+    ) -> Result<Self, Error> {
+        if config.recompute {
+            let what = "activations are kept there; set ppo.recompute = false, and fewer ppo.micro_batch_tokens if memory is short";
+            return Err(cuda::Error::Unsupported(what.to_owned()).into());
+        }
+        let adamw = config.adamw();
+        let beside = |model, purpose| {
+            engine.beside(model, &Decoding::none().on_gpu(purpose, config.micro_batch_tokens))
+        };
+        let trunk = config.has_own_trunk().then(|| beside(policy, Purpose::Training)).transpose()?;
+        let reference = reference.filter(|_| config.kl_coef > 0.0);
+        let reference = reference.map(|model| beside(model, Purpose::Scoring)).transpose()?;
+        let trunk = trunk.map(|engine| Learner::on_gpu(engine, adamw));
+        Ok(Self {
+            critic: Critic::new(policy.config.hidden_size, adamw, trunk),
+            lanes: Lanes::none(),
+            kl_coef: config.kl_coef,
+            reference: reference.map(|engine| Frozen::Gpu(Box::new(engine))),
+            policy: Learner::on_gpu(engine, adamw),
+            config,
+        })
+    }
+
     /// Trains a low-rank adaptation of the reference in place of the policy's own weights.
+    ///
+    /// # Panics
+    /// Without a reference, or on a GPU.
     #[must_use]
     pub fn with_lora(mut self, lora: Lora) -> Self {
-        let reference = self.reference.expect("an adaptation is added to a reference");
-        self.optimizer = AdamW::new(self.optimizer.config, lora.params.len());
-        lora.merge(reference, &mut self.policy);
-        self.lora = Some(lora);
+        let Some(Frozen::Cpu(base)) = self.reference else {
+            panic!("an adaptation is added to a reference, on the CPU")
+        };
+        self.policy = self.policy.with_lora(lora, base);
         self
+    }
+
+    /// The policy as it is now; a copy where it lies on a GPU.
+    pub fn policy(&self) -> Result<Cow<'_, Model>, Error> {
+        self.policy.model()
+    }
+
+    /// The linear output of the critic.
+    pub fn value_head(&self) -> &ValueHead {
+        &self.critic.head
+    }
+
+    /// The critic's own model, if it has one.
+    pub fn critic_model(&self) -> Result<Option<Cow<'_, Model>>, Error> {
+        self.critic.trunk.as_ref().map(Learner::model).transpose()
+    }
+
+    /// The adaptation that is trained in place of the policy's own weights, if there is one.
+    pub fn lora(&self) -> Option<&Lora> {
+        self.policy.lora()
+    }
+
+    /// The policy as a writer of responses.
+    pub fn writer(&mut self) -> Writer<'_> {
+        self.policy.writer()
     }
 
     /// One step of PPO on these rollouts. `rewards[i]` is the reward of `rollouts[i]`, `None` where the grader failed.
@@ -99,7 +166,7 @@ impl<'a> PpoTrainer<'a> {
         temperature: f32,
         step: usize,
         seed: u64,
-    ) -> BTreeMap<&'static str, f64> {
+    ) -> Result<BTreeMap<&'static str, f64>, Error> {
         let scored: Vec<(&Rollout, &Reward)> = rollouts
             .iter()
             .zip(rewards)
@@ -108,9 +175,9 @@ impl<'a> PpoTrainer<'a> {
             .collect();
         let mut metrics = Metrics::default();
         if scored.is_empty() {
-            return metrics.finish();
+            return Ok(metrics.finish());
         }
-        let observed = self.observe(&scored, temperature);
+        let observed = self.observe(&scored, temperature)?;
         let kl_coef = self.kl_coef;
         self.adapt_kl_coef(&observed, &mut metrics);
         let mut trajectories = advantages::estimate(observed, &self.config, kl_coef);
@@ -125,26 +192,59 @@ impl<'a> PpoTrainer<'a> {
             trajectories.shuffle(&mut rng);
             for batch in trajectories.chunks(mini_batch) {
                 if self.critic.trunk.is_some() || critic_alone {
-                    self.update_critic(batch, warmth, &mut metrics);
+                    self.update_critic(batch, warmth, &mut metrics)?;
                 }
                 if !critic_alone {
-                    self.update_policy(batch, kl_coef, temperature, warmth, &mut metrics);
+                    self.update_policy(batch, kl_coef, temperature, warmth, &mut metrics)?;
                 }
             }
         }
-        metrics.finish()
+        Ok(metrics.finish())
     }
 
     /// Log-probabilities of policy and reference, and values.
-    fn observe<'r>(&mut self, scored: &[(&'r Rollout, &'r Reward)], temperature: f32) -> Vec<Trajectory<'r>> {
+    fn observe<'r>(
+        &mut self,
+        scored: &[(&'r Rollout, &'r Reward)],
+        temperature: f32,
+    ) -> Result<Vec<Trajectory<'r>>, Error> {
         let Self { policy, critic, config, lanes, reference, .. } = self;
-        let passes = Passes { policy, critic, config, kl_coef: 0.0, temperature };
-        let reference = reference.filter(|_| config.kl_coef > 0.0);
         let lengths: Vec<usize> = scored.iter().map(|(rollout, _)| input_len(rollout)).collect();
-        let parts = lanes.run(&lengths, config.micro_batch_tokens, |range, lane| {
-            passes.observe(reference, &scored[range], lane)
-        });
-        parts.into_iter().flatten().collect()
+        let batch = |range: Range<usize>| TokenBatch::new(scored[range].iter().map(|(rollout, _)| *rollout));
+        let head = &critic.head;
+        let logprobs = |range: Range<usize>, passes: &mut dyn Passes| {
+            let batch = batch(range);
+            passes.forward(&batch.packed)?;
+            let scores = passes.score(batch.scored(temperature))?;
+            Ok(batch.by_rollout(&scores.logprobs).collect::<Vec<_>>())
+        };
+        let values = |range: Range<usize>, passes: &mut dyn Passes| {
+            let batch = batch(range);
+            passes.forward(&batch.packed)?;
+            Ok(batch.by_rollout(&passes.values(head, &batch.rows)?).collect::<Vec<_>>())
+        };
+        let both = |range: Range<usize>, passes: &mut dyn Passes| {
+            let logprobs = logprobs(range.clone(), passes)?;
+            let values = passes.values(head, &batch(range.clone()).rows)?;
+            Ok(logprobs.into_iter().zip(batch(range).by_rollout(&values)).collect::<Vec<_>>())
+        };
+        let tokens = config.micro_batch_tokens;
+        let seen = policy.observe(lanes, &lengths, tokens, both)?;
+        let (old_logprobs, mut old_values): (Vec<_>, Vec<_>) = seen.into_iter().flatten().unzip();
+        if let Some(trunk) = &mut critic.trunk {
+            old_values = trunk.observe(lanes, &lengths, tokens, values)?.into_iter().flatten().collect();
+        }
+        let ref_logprobs = match reference.as_mut().filter(|_| config.kl_coef > 0.0) {
+            Some(reference) => {
+                reference.observe(lanes, &lengths, tokens, logprobs)?.into_iter().flatten().collect()
+            }
+            None => old_logprobs.clone(),
+        };
+        let observed = old_logprobs.into_iter().zip(ref_logprobs).zip(old_values);
+        let trajectory = |(scored, ((old, reference), values)): (&(&'r Rollout, &'r Reward), ((_, _), _))| {
+            Trajectory::new(*scored, [old, reference, values])
+        };
+        Ok(scored.iter().zip(observed).map(trajectory).collect())
     }
 
     /// β of the next step.
@@ -176,17 +276,38 @@ impl<'a> PpoTrainer<'a> {
     }
 
     /// One optimiser step of the critic alone on one mini-batch.
-    fn update_critic(&mut self, batch: &[Trajectory], warmth: f32, metrics: &mut Metrics) {
+    fn update_critic(
+        &mut self,
+        batch: &[Trajectory],
+        warmth: f32,
+        metrics: &mut Metrics,
+    ) -> Result<(), Error> {
         let Self { policy, critic, config, lanes, .. } = self;
-        let passes = Passes { policy, critic, config, kl_coef: 0.0, temperature: 1.0 };
-        let lengths: Vec<usize> = batch.iter().map(|t| input_len(t.rollout)).collect();
-        let (parts, grads) = lanes.accumulate(&lengths, config.micro_batch_tokens, |range, lane| {
-            passes.critic(&batch[range], size(batch), lane)
-        });
-        let mut head_grads = gathered(parts, metrics);
+        let Critic { head, trunk, .. } = &mut *critic;
+        let shares_trunk = trunk.is_none();
+        let losses = Losses { config, critic: head, shares_trunk, kl_coef: 0.0, temperature: 1.0 };
+        let pass =
+            |range: Range<usize>, passes: &mut dyn Passes| losses.critic(&batch[range], size(batch), passes);
+        let (lengths, tokens) = (input_lens(batch), config.micro_batch_tokens);
+        let parts = match trunk {
+            Some(trunk) => trunk.accumulate(lanes, &lengths, tokens, pass)?,
+            None => policy.observe(lanes, &lengths, tokens, pass)?,
+        };
+        self.step_critic(&mut gathered(parts, metrics), warmth, metrics)
+    }
+
+    /// Moves the critic along the gradients of its last pass.
+    fn step_critic(
+        &mut self,
+        head_grads: &mut [f32],
+        warmth: f32,
+        metrics: &mut Metrics,
+    ) -> Result<(), Error> {
+        let Self { critic, config, lanes, .. } = self;
         let rate = warmth * config.value_learning_rate;
-        let norm = critic.step(&mut head_grads, Some(grads), config.max_grad_norm, rate);
+        let norm = critic.step(lanes, head_grads, config.max_grad_norm, rate)?;
         metrics.add("value/grad_norm", f64::from(norm));
+        Ok(())
     }
 
     /// One optimiser step of the policy, and of a value head on its trunk, on one mini-batch.
@@ -197,31 +318,26 @@ impl<'a> PpoTrainer<'a> {
         temperature: f32,
         warmth: f32,
         metrics: &mut Metrics,
-    ) {
-        let Self { policy, critic, config, lanes, optimizer, lora, reference, .. } = self;
-        let passes = Passes { policy, critic, config, kl_coef, temperature };
-        let lengths: Vec<usize> = batch.iter().map(|t| input_len(t.rollout)).collect();
-        let (parts, grads) = lanes.accumulate(&lengths, config.micro_batch_tokens, |range, lane| {
-            passes.policy(&batch[range], size(batch), lane)
-        });
+    ) -> Result<(), Error> {
+        let Self { policy, critic, config, lanes, .. } = self;
+        let shares_trunk = critic.trunk.is_none();
+        let losses = Losses { config, critic: &critic.head, shares_trunk, kl_coef, temperature };
+        let pass =
+            |range: Range<usize>, passes: &mut dyn Passes| losses.policy(&batch[range], size(batch), passes);
+        let parts = policy.accumulate(lanes, &input_lens(batch), config.micro_batch_tokens, pass)?;
         let mut head_grads = gathered(parts, metrics);
-        let mut thin = lora.as_ref().map(|lora| lora.gradients(grads));
-        let grads = thin.as_mut().unwrap_or(grads);
-        let norm = clip_grad_norm(&mut [grads], config.max_grad_norm);
+        let rate = warmth * config.learning_rate;
+        let norm = policy.clip_and_step(lanes, &mut [], config.max_grad_norm, rate)?;
         metrics.add("policy/grad_norm", f64::from(norm));
-        if norm.is_finite() {
-            let params = lora.as_mut().map_or(&mut policy.params, |lora| &mut lora.params);
-            optimizer.step(params, grads, warmth * config.learning_rate);
-            if let (Some(lora), Some(reference)) = (lora, reference) {
-                lora.merge(reference, policy);
-            }
+        if config.has_critic() && shares_trunk {
+            self.step_critic(&mut head_grads, warmth, metrics)?;
         }
-        if config.has_critic() && critic.trunk.is_none() {
-            let rate = warmth * config.value_learning_rate;
-            let norm = critic.step(&mut head_grads, None, config.max_grad_norm, rate);
-            metrics.add("value/grad_norm", f64::from(norm));
-        }
+        Ok(())
     }
+}
+
+fn input_lens(batch: &[Trajectory]) -> Vec<usize> {
+    batch.iter().map(|t| input_len(t.rollout)).collect()
 }
 
 fn size(batch: &[Trajectory]) -> MiniBatch {

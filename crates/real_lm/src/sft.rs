@@ -1,16 +1,20 @@
 //! Supervised fine-tuning: cross-entropy on the tokens of given answers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::head::{self, Rows, TokenGradient};
-use crate::lanes::{Lane, Lanes};
+use crate::backend::Passes;
+use crate::cuda::{self, Engine, Purpose};
+use crate::head::{Rows, TokenGradient};
+use crate::lanes::Lanes;
+use crate::learner::Learner;
+use crate::memory::Decoding;
 use crate::state::{self, StateFile};
-use crate::{
-    AdamW, AdamWConfig, Decay, Error, Keep, Model, Packed, backward, clip_grad_norm, forward, learning_rate,
-};
+use crate::{AdamWConfig, Decay, Error, Keep, Model, Packed, learning_rate};
 
 /// The number of updates in a state file.
 const STEPS: &str = "steps";
@@ -66,6 +70,12 @@ impl Default for SftConfig {
     }
 }
 
+impl SftConfig {
+    fn adamw(&self) -> AdamWConfig {
+        AdamWConfig { beta2: self.beta2, weight_decay: self.weight_decay, ..AdamWConfig::default() }
+    }
+}
+
 /// A prompt and its answer as one sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
@@ -78,10 +88,8 @@ pub struct Example {
 /// A run of supervised fine-tuning.
 #[derive(Debug)]
 pub struct SftTrainer {
-    /// The model under training.
-    pub model: Model,
+    learner: Learner<'static>,
     config: SftConfig,
-    optimizer: AdamW,
     lanes: Lanes,
     step: usize,
     total_steps: usize,
@@ -101,13 +109,37 @@ pub struct SftMetrics {
 }
 
 impl SftTrainer {
-    /// A run of `total_steps` steps.
+    /// A run of `total_steps` steps on the CPU.
     pub fn new(model: Model, config: SftConfig, total_steps: usize) -> Self {
-        let adamw =
-            AdamWConfig { beta2: config.beta2, weight_decay: config.weight_decay, ..AdamWConfig::default() };
-        let optimizer = AdamW::new(adamw, model.layout.len);
         let lanes = Lanes::new(config.lanes, model.layout.len, Keep::for_training(config.recompute));
-        Self { model, config, optimizer, lanes, step: 0, total_steps }
+        let learner = Learner::on_cpu(model, config.adamw());
+        Self { learner, config, lanes, step: 0, total_steps }
+    }
+
+    /// The same on the first GPU. `longest` is the length of the longest example.
+    pub fn on_cuda(
+        model: &Model,
+        config: SftConfig,
+        total_steps: usize,
+        longest: usize,
+    ) -> Result<Self, Error> {
+        let tokens = config.micro_batch_tokens.max(longest);
+        let engine = Engine::open(model, &Decoding::none().on_gpu(Purpose::Training, tokens))?;
+        Self::on_engine(engine, config, total_steps)
+    }
+
+    pub(crate) fn on_engine(engine: Engine, config: SftConfig, total_steps: usize) -> Result<Self, Error> {
+        if config.recompute {
+            let what = "activations are kept there; set sft.recompute = false, and fewer sft.micro_batch_tokens if memory is short";
+            return Err(cuda::Error::Unsupported(what.to_owned()).into());
+        }
+        let learner = Learner::on_gpu(engine, config.adamw());
+        Ok(Self { learner, config, lanes: Lanes::none(), step: 0, total_steps })
+    }
+
+    /// The model as it is now; a copy where it lies on a GPU.
+    pub fn model(&self) -> Result<Cow<'_, Model>, Error> {
+        self.learner.model()
     }
 
     /// Updates made so far.
@@ -115,12 +147,18 @@ impl SftTrainer {
         self.step
     }
 
+    /// The model, at the end.
+    pub fn into_model(self) -> Result<Model, Error> {
+        self.learner.into_model()
+    }
+
     /// Writes model, optimiser and place in the run to a safetensors file.
     pub fn save_state(&self, path: &Path) -> Result<(), Error> {
+        let (model, optimizer) = (self.learner.model()?, self.learner.optimizer()?);
         let buffers = vec![
-            ("model", &self.model.params[..]),
-            ("first_moment", &self.optimizer.first_moment),
-            ("second_moment", &self.optimizer.second_moment),
+            ("model", &model.params[..]),
+            ("first_moment", &optimizer.first_moment),
+            ("second_moment", &optimizer.second_moment),
         ];
         state::write(path, buffers, &BTreeMap::from([(STEPS, self.step.to_string())]))
     }
@@ -129,42 +167,38 @@ impl SftTrainer {
     pub fn load_state(&mut self, path: &Path) -> Result<(), Error> {
         let file = StateFile::open(path)?;
         let steps: u32 = file.number(STEPS)?;
+        let (mut model, mut optimizer) = (self.learner.model()?.into_owned(), self.learner.new_optimizer());
         file.read(vec![
-            ("model", &mut self.model.params[..]),
-            ("first_moment", &mut self.optimizer.first_moment),
-            ("second_moment", &mut self.optimizer.second_moment),
+            ("model", &mut model.params[..]),
+            ("first_moment", &mut optimizer.first_moment),
+            ("second_moment", &mut optimizer.second_moment),
         ])?;
-        self.optimizer.step = steps;
+        optimizer.step = steps;
+        self.learner.restore(model, optimizer)?;
         self.step = steps as usize;
         Ok(())
     }
 
     /// One update on these examples.
-    pub fn step(&mut self, examples: &[&Example]) -> SftMetrics {
-        let config = &self.config;
+    pub fn step(&mut self, examples: &[&Example]) -> Result<SftMetrics, Error> {
+        let Self { learner, config, lanes, step, total_steps } = self;
         let total: f32 =
             examples.iter().map(|example| example.weights(config.prompt_weight).sum::<f32>()).sum();
         let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len() - 1).collect();
-        let model = &self.model;
-        let (losses, grads) = self.lanes.accumulate(&lengths, config.micro_batch_tokens, |range, lane| {
-            micro_batch(model, &examples[range], config.prompt_weight, total, lane)
-        });
-        let rate = learning_rate(
-            config.learning_rate,
-            config.decay,
-            config.warmup_steps,
-            self.step,
-            self.total_steps,
-        );
-        let grad_norm = clip_grad_norm(&mut [grads], config.max_grad_norm);
-        self.optimizer.step(&mut self.model.params, grads, rate);
-        self.step += 1;
-        SftMetrics {
+        let pass = |range: Range<usize>, passes: &mut dyn Passes| {
+            micro_batch(&examples[range], config.prompt_weight, total, passes)
+        };
+        let losses = learner.accumulate(lanes, &lengths, config.micro_batch_tokens, pass)?;
+        let rate =
+            learning_rate(config.learning_rate, config.decay, config.warmup_steps, *step, *total_steps);
+        let grad_norm = learner.clip_and_step(lanes, &mut [], config.max_grad_norm, rate)?;
+        *step += 1;
+        Ok(SftMetrics {
             loss: losses.into_iter().sum::<f64>() as f32,
             grad_norm,
             learning_rate: rate,
             tokens: lengths.iter().sum(),
-        }
+        })
     }
 }
 
@@ -175,8 +209,13 @@ impl Example {
     }
 }
 
-/// The part of the loss that these examples make of a batch of weight `total`; its gradient is added to the lane's.
-fn micro_batch(model: &Model, examples: &[&Example], prompt_weight: f32, total: f32, lane: &mut Lane) -> f64 {
+/// The part of the loss that these examples make of a batch of weight `total`; its gradient is accumulated.
+fn micro_batch(
+    examples: &[&Example],
+    prompt_weight: f32,
+    total: f32,
+    passes: &mut dyn Passes,
+) -> Result<f64, Error> {
     let inputs: Vec<&[u32]> = examples.iter().map(|e| &e.ids[..e.ids.len() - 1]).collect();
     let packed = Packed::new(&inputs);
     let (mut rows, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
@@ -189,16 +228,10 @@ fn micro_batch(model: &Model, examples: &[&Example], prompt_weight: f32, total: 
             weights.push(weight / total);
         }
     }
-    forward(model, &packed, &mut lane.workspace);
-    let mut d_hidden = vec![0.0; packed.ids.len() * model.config.hidden_size];
-    let scores = head::backward(
-        model,
-        lane.workspace.hidden(),
-        Rows { rows: &rows, targets: &targets, temperature: 1.0 },
-        |i, _, _| TokenGradient { logprob: -weights[i], entropy: 0.0 },
-        &mut d_hidden,
-        &mut lane.grads,
-    );
-    backward(model, &packed, &mut lane.workspace, &d_hidden, &mut lane.grads);
-    -scores.logprobs.iter().zip(&weights).map(|(logprob, weight)| f64::from(logprob * weight)).sum::<f64>()
+    passes.forward(&packed)?;
+    let scored = Rows { rows: &rows, targets: &targets, temperature: 1.0 };
+    let slope = |i: usize, _: f32, _: f32| TokenGradient { logprob: -weights[i], entropy: 0.0 };
+    let scores = passes.accumulate(&packed, scored, &slope, None)?;
+    let terms = scores.logprobs.iter().zip(&weights);
+    Ok(-terms.map(|(logprob, weight)| f64::from(logprob * weight)).sum::<f64>())
 }

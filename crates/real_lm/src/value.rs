@@ -47,6 +47,29 @@ impl ValueHead {
     }
 }
 
+/// How a loss depends on the values at some rows, and where the gradients go.
+#[derive(Debug)]
+pub struct ValueGradient<'a> {
+    /// The head that gave the values.
+    pub critic: &'a ValueHead,
+    /// The rows, ascending.
+    pub rows: &'a [usize],
+    /// The derivative of the loss by each value.
+    pub d_values: &'a [f32],
+    /// Whether the trunk learns from the values.
+    pub into_trunk: bool,
+    /// Added to: the gradient of the head's parameters.
+    pub grads: &'a mut [f32],
+}
+
+impl ValueGradient<'_> {
+    /// Adds the gradients: to that of the head, and where the trunk learns from the values to `d_hidden [T, E]`.
+    pub(crate) fn backward(self, hidden: &[f32], d_hidden: Option<&mut [f32]>) {
+        let d_hidden = d_hidden.filter(|_| self.into_trunk);
+        self.critic.backward(hidden, self.rows, self.d_values, d_hidden, self.grads);
+    }
+}
+
 kernel! {
     fn product(a: &[f32], b: &[f32]) -> f32 {
         dot(a, b)

@@ -26,9 +26,9 @@ pub(super) fn name(step: usize) -> String {
 pub(super) fn save(base: &Checkpoint, trainer: &PpoTrainer, name: &str, run: &Path) -> Result<PathBuf> {
     let path = run.join("checkpoints").join(name);
     let partial = path.with_extension("partial");
-    base.save_with(&trainer.policy, &partial, WeightType::F32)?;
+    base.save_with(&*trainer.policy()?, &partial, WeightType::F32)?;
     trainer.save_state(&partial.join(TRAINER_STATE))?;
-    if let Some(lora) = &trainer.lora {
+    if let Some(lora) = trainer.lora() {
         lora.save(&partial.join(ADAPTER), "..")?;
     }
     if path.exists() {
@@ -40,8 +40,7 @@ pub(super) fn save(base: &Checkpoint, trainer: &PpoTrainer, name: &str, run: &Pa
 
 /// Gives the trainer the state that [`save`] wrote.
 pub(super) fn restore(trainer: &mut PpoTrainer, path: &Path) -> Result<()> {
-    trainer.policy = Checkpoint::load(path)?.model;
-    Ok(trainer.load_state(&path.join(TRAINER_STATE))?)
+    Ok(trainer.restore(Checkpoint::load(path)?.model, &path.join(TRAINER_STATE))?)
 }
 
 /// Where to go on: the last checkpoint of this very run. A run of another configuration is refused, but for its length.

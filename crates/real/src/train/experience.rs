@@ -13,7 +13,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use real_lm::ppo::maths::has_spread;
-use real_lm::{BlockModel, Model, Weights};
+use real_lm::{BlockModel, PpoTrainer, Writer};
 use real_reward::{Score, Task};
 
 use super::Run;
@@ -52,7 +52,7 @@ impl<'a> Run<'a> {
     /// Samples and judges the rollouts of one step. An interrupt ends it early, with responses that were cut off.
     pub(super) fn gather(
         &self,
-        policy: &Model,
+        trainer: &mut PpoTrainer,
         step: usize,
         progress: &mut Progress,
         interrupt: &Interrupt,
@@ -60,17 +60,17 @@ impl<'a> Run<'a> {
         let rollout = &self.config.rollout;
         let rounded = match rollout.weights {
             RolloutWeights::F32 => None,
-            RolloutWeights::Int8 => Some(BlockModel::rounded(policy).context(
+            RolloutWeights::Int8 => Some(BlockModel::rounded(&*trainer.policy()?).context(
                 "rollout.weights = \"int8\" needs a model whose widths are multiples of 32: set it to \"f32\"",
             )?),
         };
-        let weights = rounded.as_ref().map_or(Weights::from(policy), Weights::from);
+        let mut writer = rounded.as_ref().map_or_else(|| trainer.writer(), Writer::from);
         let rounds = rollout.refill_rounds + 1;
         let mut all = Experience::default();
         for round in 0..rounds {
             let tasks = self.prompts(step * rounds + round);
             let place = Place { step, round, progress: &mut *progress, interrupt };
-            let (responses, scores, waited) = self.sample_and_judge(weights, &tasks, place)?;
+            let (responses, scores, waited) = self.sample_and_judge(&mut writer, &tasks, place)?;
             all.waited_for_judges += waited;
             let first = all.tasks.len();
             let places = (first..first + tasks.len()).collect::<Vec<_>>();
@@ -110,7 +110,7 @@ impl<'a> Run<'a> {
 
     fn sample_and_judge(
         &self,
-        policy: Weights,
+        writer: &mut Writer,
         tasks: &[&Task],
         Place { step, round, progress, interrupt }: Place,
     ) -> Result<(Vec<Response>, Vec<Score>, Duration)> {
@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
             let judge = scope.spawn(move || self.judge(tasks, &waiting));
             let mut ended = 0;
             let stop = || interrupt.is_set();
-            let responses = sampler.sample(policy, self.base, tasks, stop, |place, response| {
+            let responses = sampler.sample(writer, self.base, tasks, stop, |place, response| {
                 ended += 1;
                 progress.set(step, &format!("step {}: {ended} of {} responses", step + 1, tasks.len()));
                 // The judge ends only when this end of the channel is gone.

@@ -19,12 +19,17 @@ pub(super) fn check_memory(config: &Config, base: &Model) -> Result<()> {
     Ok(())
 }
 
-fn plan(config: &Config, model: &ModelConfig) -> Plan {
-    let decoding = Decoding {
+/// What rollouts and evaluations decode.
+pub(super) fn decoding(config: &Config, model: &ModelConfig) -> Decoding {
+    Decoding {
         max_prompt: config.rollout.max_prompt_tokens.min(model.max_position_embeddings),
         max_response: config.rollout.max_new_tokens.max(config.eval.max_new_tokens),
         batch: config.rollout.concurrency.min(config.rollout.batch),
-    };
+    }
+}
+
+fn plan(config: &Config, model: &ModelConfig) -> Plan {
+    let decoding = decoding(config, model);
     let tuning = if config.lora.is_some() { Tuning::Lora } else { Tuning::Full };
     Plan::ppo(model, &config.ppo, tuning, decoding)
 }

@@ -17,7 +17,7 @@ use crate::packed::Packed;
 use crate::{Finish, Generated, Keep, Sampling};
 
 /// Tokens of prompts that go through one forward pass, unless one alone is longer.
-const PREFILL_TOKENS: usize = 16_384;
+pub const PREFILL_TOKENS: usize = 16_384;
 
 /// Slots and capacity of a decoder are multiples of these, so that similar batches of prompts find the decoder that is there.
 const SLOT_STEP: usize = 8;

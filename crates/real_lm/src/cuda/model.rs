@@ -101,32 +101,34 @@ impl Weights {
         self.training.as_ref().expect("the engine was opened for training")
     }
 
-    /// Clips the gradients and takes one step; returns their norm. A norm that is no finite number changes nothing but the
-    /// gradients, which are zero after every call.
-    pub(crate) fn clip_and_step(
+    /// The norm of the gradients.
+    pub(crate) fn grad_norm(&self, device: &dyn Device) -> Result<f32, Error> {
+        let (training, blocks) = (self.for_training(), ops::square_blocks(self.layout.len));
+        let sums = training.square_sums.first(blocks);
+        ops::square_sums(device, training.grads.first(self.layout.len), sums)?;
+        let sums = training.square_sums.to_host(blocks)?;
+        Ok(sums.iter().map(|&x| f64::from(x)).sum::<f64>().sqrt() as f32)
+    }
+
+    /// Takes one step along the gradients times `factor`, and zeroes them.
+    pub(crate) fn step(
         &mut self,
         device: &dyn Device,
         config: AdamWConfig,
         learning_rate: f32,
-        max_norm: f32,
-    ) -> Result<f32, Error> {
+        factor: f32,
+    ) -> Result<(), Error> {
         let (len, rounded) = (self.layout.len, self.all());
         let training = self.training.as_mut().expect("the engine was opened for training");
-        let blocks = ops::square_blocks(len);
-        ops::square_sums(device, training.grads.first(len), training.square_sums.first(blocks))?;
-        let sums = training.square_sums.to_host(blocks)?;
-        let norm = sums.iter().map(|&x| f64::from(x)).sum::<f64>().sqrt() as f32;
-        if !norm.is_finite() {
-            training.grads.zero()?;
-            return Ok(norm);
-        }
         training.steps += 1;
         let update = Update::new(config, training.steps, learning_rate);
-        let factor = (max_norm / (norm + 1e-6)).min(1.0);
         let state = [&training.masters, &training.grads, &training.first_moment, &training.second_moment]
             .map(|buffer| buffer.first(len));
-        ops::adamw(device, state, rounded, factor, update)?;
-        Ok(norm)
+        ops::adamw(device, state, rounded, factor, update)
+    }
+
+    pub(crate) fn zero_gradients(&self) -> Result<(), Error> {
+        self.for_training().grads.zero()
     }
 
     /// A copy of the optimiser, for a checkpoint.

@@ -9,6 +9,7 @@ use super::emulated::Emulated;
 mod compile;
 mod driver;
 mod passes;
+mod training;
 
 #[test]
 fn every_operation_agrees_with_the_cpu() {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::maths::Clip;
+use crate::AdamWConfig;
 
 /// Settings of PPO, with the paper's symbols. The defaults are the values of the paper's scripts, with a value head on the policy's
 /// trunk in place of a second model.
@@ -202,6 +203,16 @@ impl PpoConfig {
     /// Whether values are estimated at all.
     pub(crate) fn has_critic(&self) -> bool {
         self.advantage == Advantage::Gae
+    }
+
+    /// Whether the critic is a model of its own.
+    pub(crate) fn has_own_trunk(&self) -> bool {
+        self.has_critic() && self.critic == CriticKind::Model
+    }
+
+    /// The constants of all optimisers.
+    pub(super) fn adamw(&self) -> AdamWConfig {
+        AdamWConfig { weight_decay: self.weight_decay, ..AdamWConfig::default() }
     }
 
     /// Weight of the value loss in the gradient of the value head.

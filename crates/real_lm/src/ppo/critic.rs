@@ -1,57 +1,43 @@
 //! The critic: a linear head on the policy's trunk, or on a trunk of its own.
 
-use super::config::{CriticKind, PpoConfig};
-use crate::{AdamW, AdamWConfig, Model, ValueHead, clip_grad_norm};
+use crate::lanes::Lanes;
+use crate::learner::Learner;
+use crate::{AdamW, AdamWConfig, Error, ValueHead, clip_grad_norm};
 
 /// What estimates the values, with its optimiser.
 #[derive(Debug)]
-pub struct Critic {
+pub(super) struct Critic<'a> {
     /// The linear output.
-    pub head: ValueHead,
+    pub(super) head: ValueHead,
     /// Moments of the head.
-    pub optimizer: AdamW,
-    /// A trunk of its own; without one the head reads the policy's hidden states.
-    pub trunk: Option<Trunk>,
+    pub(super) optimizer: AdamW,
+    /// A trunk of its own, which starts as a copy of the policy and whose output head is not used; without one the head reads the
+    /// policy's hidden states.
+    pub(super) trunk: Option<Learner<'a>>,
 }
 
-/// The critic's own model.
-#[derive(Debug)]
-pub struct Trunk {
-    /// Starts as a copy of the policy. Its output head is not used.
-    pub model: Model,
-    /// Moments of the model.
-    pub optimizer: AdamW,
-}
-
-impl Critic {
-    pub(super) fn new(policy: &Model, adamw: AdamWConfig, config: &PpoConfig) -> Self {
-        let head = ValueHead::new(policy.config.hidden_size);
-        let own_trunk = config.has_critic() && config.critic == CriticKind::Model;
-        let copy = || Trunk { model: policy.clone(), optimizer: AdamW::new(adamw, policy.layout.len) };
-        Self { optimizer: AdamW::new(adamw, head.params.len()), head, trunk: own_trunk.then(copy) }
+impl<'a> Critic<'a> {
+    pub(super) fn new(hidden_size: usize, adamw: AdamWConfig, trunk: Option<Learner<'a>>) -> Self {
+        let head = ValueHead::new(hidden_size);
+        Self { optimizer: AdamW::new(adamw, head.params.len()), head, trunk }
     }
 
-    /// Moves the head, and with `trunk_grads` the trunk. Returns the norm that the gradients had; gradients that are no finite
-    /// numbers move nothing.
+    /// Moves the head, and its own trunk along the gradients accumulated last. Returns the norm that the gradients had; gradients that
+    /// are no finite numbers move nothing.
     pub(super) fn step(
         &mut self,
+        lanes: &mut Lanes,
         head_grads: &mut [f32],
-        trunk_grads: Option<&mut [f32]>,
         max_grad_norm: f32,
         rate: f32,
-    ) -> f32 {
-        let Some((trunk, trunk_grads)) = self.trunk.as_mut().zip(trunk_grads) else {
-            let norm = clip_grad_norm(&mut [&mut *head_grads], max_grad_norm);
-            if norm.is_finite() {
-                self.optimizer.step(&mut self.head.params, head_grads, rate);
-            }
-            return norm;
+    ) -> Result<f32, Error> {
+        let norm = match &mut self.trunk {
+            Some(trunk) => trunk.clip_and_step(lanes, head_grads, max_grad_norm, rate)?,
+            None => clip_grad_norm(&mut [&mut *head_grads], max_grad_norm),
         };
-        let norm = clip_grad_norm(&mut [&mut *head_grads, &mut *trunk_grads], max_grad_norm);
         if norm.is_finite() {
             self.optimizer.step(&mut self.head.params, head_grads, rate);
-            trunk.optimizer.step(&mut trunk.model.params, trunk_grads, rate);
         }
-        norm
+        Ok(norm)
     }
 }

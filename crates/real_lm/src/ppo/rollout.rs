@@ -107,7 +107,7 @@ pub(super) struct TokenBatch {
     /// The token that each position predicts.
     targets: Vec<u32>,
     /// The part of `rows` that belongs to each rollout.
-    pub(super) spans: Vec<Range<usize>>,
+    spans: Vec<Range<usize>>,
 }
 
 impl TokenBatch {
@@ -124,6 +124,11 @@ impl TokenBatch {
             start += length;
         }
         Self { packed: Packed::new(&sequences), rows, targets, spans }
+    }
+
+    /// A number for each of the rows, apart for each rollout.
+    pub(super) fn by_rollout(&self, numbers: &[f32]) -> impl Iterator<Item = Vec<f32>> {
+        self.spans.iter().map(|span| numbers[span.clone()].to_vec())
     }
 
     pub(super) fn scored(&self, temperature: f32) -> Rows<'_> {

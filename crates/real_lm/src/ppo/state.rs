@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::Error;
 use crate::ppo::PpoTrainer;
 use crate::state::{self, StateFile};
+use crate::{Error, Model};
 
 /// Numbers of the file: updates that the optimisers of policy and critic have made, and β.
 const POLICY_STEPS: &str = "policy.steps";
@@ -15,7 +15,10 @@ const KL_COEF: &str = "kl_coef";
 impl PpoTrainer<'_> {
     /// Writes the critic and the optimisers to a safetensors file. The policy is a checkpoint's business.
     pub fn save_state(&self, path: &Path) -> Result<(), Error> {
-        let (policy, critic) = (&self.optimizer, &self.critic.optimizer);
+        let (policy, critic) = (self.policy.optimizer()?, &self.critic.optimizer);
+        let trunk =
+            self.critic.trunk.as_ref().map(|trunk| Ok::<_, Error>((trunk.model()?, trunk.optimizer()?)));
+        let trunk = trunk.transpose()?;
         let mut buffers = vec![
             ("policy.first_moment", &policy.first_moment[..]),
             ("policy.second_moment", &policy.second_moment),
@@ -23,13 +26,13 @@ impl PpoTrainer<'_> {
             ("value_head.first_moment", &critic.first_moment),
             ("value_head.second_moment", &critic.second_moment),
         ];
-        if let Some(lora) = &self.lora {
+        if let Some(lora) = self.policy.lora() {
             buffers.push(("lora", &lora.params));
         }
-        if let Some(trunk) = &self.critic.trunk {
-            buffers.push(("critic", &trunk.model.params));
-            buffers.push(("critic.first_moment", &trunk.optimizer.first_moment));
-            buffers.push(("critic.second_moment", &trunk.optimizer.second_moment));
+        if let Some((model, optimizer)) = &trunk {
+            buffers.push(("critic", &model.params));
+            buffers.push(("critic.first_moment", &optimizer.first_moment));
+            buffers.push(("critic.second_moment", &optimizer.second_moment));
         }
         let numbers = BTreeMap::from([
             (POLICY_STEPS, policy.step.to_string()),
@@ -39,34 +42,38 @@ impl PpoTrainer<'_> {
         state::write(path, buffers, &numbers)
     }
 
-    /// Reads what [`Self::save_state`] wrote. The trainer must have been made for a policy of the same shape and with the same
-    /// kind of critic.
-    pub fn load_state(&mut self, path: &Path) -> Result<(), Error> {
+    /// Goes on with a policy of the same shape and what [`Self::save_state`] wrote beside it. The trainer must have been made with the same
+    /// kind of critic. Where the file is not what it should be, nothing changes.
+    pub fn restore(&mut self, policy: Model, path: &Path) -> Result<(), Error> {
         let file = StateFile::open(path)?;
         let (policy_steps, critic_steps) = (file.number(POLICY_STEPS)?, file.number(CRITIC_STEPS)?);
         let kl_coef = file.number(KL_COEF)?;
-        let (policy, critic) = (&mut self.optimizer, &mut self.critic.optimizer);
+        let mut optimizer = self.policy.new_optimizer();
+        let mut trunk = self.critic.trunk.as_ref().map(|trunk| (policy.clone(), trunk.new_optimizer()));
+        let critic = &mut self.critic.optimizer;
         let mut buffers = vec![
-            ("policy.first_moment", &mut policy.first_moment[..]),
-            ("policy.second_moment", &mut policy.second_moment),
+            ("policy.first_moment", &mut optimizer.first_moment[..]),
+            ("policy.second_moment", &mut optimizer.second_moment),
             ("value_head", &mut self.critic.head.params),
             ("value_head.first_moment", &mut critic.first_moment),
             ("value_head.second_moment", &mut critic.second_moment),
         ];
-        if let Some(lora) = &mut self.lora {
+        if let Some(lora) = self.policy.lora_mut() {
             buffers.push(("lora", &mut lora.params));
         }
-        if let Some(trunk) = &mut self.critic.trunk {
-            buffers.push(("critic", &mut trunk.model.params));
-            buffers.push(("critic.first_moment", &mut trunk.optimizer.first_moment));
-            buffers.push(("critic.second_moment", &mut trunk.optimizer.second_moment));
+        if let Some((model, optimizer)) = &mut trunk {
+            buffers.push(("critic", &mut model.params));
+            buffers.push(("critic.first_moment", &mut optimizer.first_moment));
+            buffers.push(("critic.second_moment", &mut optimizer.second_moment));
         }
         file.read(buffers)?;
         self.kl_coef = kl_coef;
-        self.optimizer.step = policy_steps;
+        optimizer.step = policy_steps;
         self.critic.optimizer.step = critic_steps;
-        if let Some(trunk) = &mut self.critic.trunk {
-            trunk.optimizer.step = critic_steps;
+        self.policy.restore(policy, optimizer)?;
+        if let Some((learner, (model, mut optimizer))) = self.critic.trunk.as_mut().zip(trunk) {
+            optimizer.step = critic_steps;
+            learner.restore(model, optimizer)?;
         }
         Ok(())
     }

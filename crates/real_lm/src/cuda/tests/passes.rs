@@ -9,11 +9,11 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::cuda::checks::relative_error;
 use crate::cuda::emulated::Emulated;
-use crate::cuda::{Engine, Error, Plan, Purpose, ValueGradient};
+use crate::cuda::{Engine, Error, Plan, Purpose};
 use crate::head::{self, Rows, TokenGradient};
 use crate::{
     AdamW, AdamWConfig, Architecture, Finish, Generated, Keep, Layout, Model, ModelConfig, Packed, Sampling,
-    ValueHead, Workspace, backward, clip_grad_norm, forward,
+    ValueGradient, ValueHead, Workspace, backward, clip_factor, clip_grad_norm, forward,
 };
 
 /// Both families, tied and untied, every width of heads.
@@ -114,12 +114,19 @@ fn on_cpu(model: &Model, critic: &ValueHead, batch: &Packed) -> (Pass, Vec<f32>)
     (Pass { logprobs: scores.logprobs, entropies: scores.entropies, values, value_grads }, grads)
 }
 
+/// Returns the norm that the gradients had.
+fn clip_and_step(engine: &mut Engine, config: AdamWConfig, rate: f32, max_norm: f32) -> f32 {
+    let norm = engine.grad_norm().unwrap();
+    engine.step(config, rate, clip_factor(norm, max_norm)).unwrap();
+    norm
+}
+
 fn critic() -> ValueHead {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     ValueHead { params: (0..65).map(|_| rng.random_range(-0.3..0.3)).collect() }
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
@@ -164,7 +171,7 @@ fn the_order_of_threads_does_not_matter() {
         let mut engine = Engine::on(device, &model, Purpose::Training).unwrap();
         on_device(&mut engine, &critic(), &batch).unwrap();
         let grads = engine.gradients().unwrap();
-        engine.clip_and_step(AdamWConfig::default(), 1e-3, 1.0).unwrap();
+        clip_and_step(&mut engine, AdamWConfig::default(), 1e-3, 1.0);
         let completions = complete(&mut engine, &prompts()[..3], &sampling);
         (grads, engine.to_model().unwrap().params, completions)
     });
@@ -187,7 +194,7 @@ fn micro_batches_accumulate_and_steps_are_those_of_the_cpu() {
             on_device(&mut engine, &critic, part).unwrap();
             sum.iter_mut().zip(on_cpu(&model, &critic, part).1).for_each(|(a, b)| *a += b);
         }
-        let ours = engine.clip_and_step(config, 1e-3, 0.5).unwrap();
+        let ours = clip_and_step(&mut engine, config, 1e-3, 0.5);
         let theirs = clip_grad_norm(&mut [&mut sum], 0.5);
         // AdamW takes a full step along a gradient that is all rounding, so the two drift apart.
         let bound = if step == 0 { 1e-2 } else { 0.1 };
@@ -214,7 +221,7 @@ fn a_resumed_optimiser_goes_on_as_if_nothing_had_happened() {
     let config = AdamWConfig::default();
     let step = |engine: &mut Engine| {
         on_device(engine, &critic, &batch).unwrap();
-        engine.clip_and_step(config, 1e-3, 1.0).unwrap();
+        clip_and_step(engine, config, 1e-3, 1.0);
     };
     let mut engine = Engine::on(device.clone(), &model, Purpose::Training).unwrap();
     step(&mut engine);
@@ -225,21 +232,6 @@ fn a_resumed_optimiser_goes_on_as_if_nothing_had_happened() {
         step(engine);
     }
     assert!(engine.to_model().unwrap().params == resumed.to_model().unwrap().params);
-}
-
-#[test]
-fn a_broken_gradient_changes_nothing() {
-    let Some(device) = Emulated::open("a_broken_gradient_changes_nothing") else { return };
-    let (model, batch) = (model(&configs()[0]), batch());
-    let mut engine = Engine::on(device, &model, Purpose::Training).unwrap();
-    let (rows, targets) = scored(&batch);
-    let scored = Rows { rows: &rows, targets: &targets, temperature: 1.0 };
-    engine.forward(&batch, Keep::Activations).unwrap();
-    let broken = |_, _, _| TokenGradient { logprob: f32::NAN, entropy: 0.0 };
-    engine.accumulate(scored, broken, None).unwrap();
-    assert!(engine.clip_and_step(AdamWConfig::default(), 1e-3, 1.0).unwrap().is_nan());
-    assert!(engine.to_model().unwrap().params == model.params);
-    assert!(engine.gradients().unwrap().iter().all(|&g| g == 0.0));
 }
 
 pub(super) fn prompts() -> Vec<Vec<u32>> {
@@ -356,7 +348,7 @@ fn generation_after_training_reads_the_new_weights() {
     let sampling = Sampling { temperature: 0.0, max_new_tokens: 6, ..Sampling::default() };
     let before = complete(&mut engine, &prompts()[..2], &sampling);
     on_device(&mut engine, &critic(), &batch).unwrap();
-    engine.clip_and_step(AdamWConfig::default(), 0.1, 1.0).unwrap();
+    clip_and_step(&mut engine, AdamWConfig::default(), 0.1, 1.0);
     let after = complete(&mut engine, &prompts()[..2], &sampling);
     assert_ne!(before, after);
     let mut fresh = Engine::on(device, &engine.to_model().unwrap(), Purpose::Scoring).unwrap();
@@ -379,7 +371,7 @@ fn a_reference_beside_the_policy_stays_as_it_is() {
     let before = score(&mut reference);
     assert_eq!(score(&mut policy), before, "the same weights give the same bits");
     on_device(&mut policy, &critic(), &batch).unwrap();
-    policy.clip_and_step(AdamWConfig::default(), 1e-2, 1.0).unwrap();
+    clip_and_step(&mut policy, AdamWConfig::default(), 1e-2, 1.0);
     assert_ne!(score(&mut policy), before);
     assert_eq!(score(&mut reference), before);
 }

@@ -4,26 +4,12 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use real_lm::head::{self, Rows, TokenGradient};
 use real_lm::{
-    Architecture, Keep, Lora, LoraConfig, Model, ModelConfig, Packed, PpoConfig, PpoTrainer, Reward, Rollout,
-    Workspace, backward, forward,
+    Keep, Lora, LoraConfig, Model, Packed, PpoConfig, PpoTrainer, Reward, Rollout, Workspace, backward,
+    forward,
 };
 
 fn tiny() -> Model {
-    let config = ModelConfig {
-        architecture: Architecture::Qwen2,
-        vocab_size: 13,
-        hidden_size: 16,
-        intermediate_size: 24,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 4,
-        max_position_embeddings: 64,
-        rms_norm_eps: 1e-6,
-        rope_theta: 10_000.0,
-        tie_word_embeddings: true,
-    };
-    Model::random(config, 0.2, &mut ChaCha8Rng::seed_from_u64(3))
+    crate::random(0.2)
 }
 
 fn adaptation(model: &Model) -> Lora {
@@ -89,24 +75,22 @@ fn ppo_moves_the_projections_alone() {
         (0..8).map(|i| Rollout { prompt: vec![1, i % 3], response: vec![i, 12 - i] }).collect();
     let rewards: Vec<Option<Reward>> = (0..8).map(|i| Some((f32::from(i as u8) / 8.0).into())).collect();
     let mut trainer = PpoTrainer::new(tiny(), Some(&base), config.clone()).with_lora(adaptation(&base));
-    let first = trainer.update(&rollouts, &rewards, 1.0, 0, 1);
-    trainer.update(&rollouts, &rewards, 1.0, 1, 2);
+    let first = trainer.update(&rollouts, &rewards, 1.0, 0, 1).unwrap();
+    trainer.update(&rollouts, &rewards, 1.0, 1, 2).unwrap();
     assert!(first["policy/grad_norm"] > 0.0);
     let layout = &base.layout;
     for (name, _, range) in layout.tensors(&base.config) {
-        let moved = trainer.policy.params[range.clone()] != base.params[range];
+        let moved = trainer.policy().unwrap().params[range.clone()] != base.params[range];
         assert_eq!(moved, name.ends_with("_proj.weight"), "{name}");
     }
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
     trainer.save_state(&path).unwrap();
-    let mut resumed =
-        PpoTrainer::new(trainer.policy.clone(), Some(&base), config).with_lora(adaptation(&base));
-    resumed.policy.clone_from(&trainer.policy);
-    resumed.load_state(&path).unwrap();
+    let mut resumed = PpoTrainer::new(tiny(), Some(&base), config).with_lora(adaptation(&base));
+    resumed.restore(trainer.policy().unwrap().into_owned(), &path).unwrap();
     for trainer in [&mut trainer, &mut resumed] {
-        trainer.update(&rollouts, &rewards, 1.0, 2, 3);
+        trainer.update(&rollouts, &rewards, 1.0, 2, 3).unwrap();
     }
-    assert_eq!(trainer.policy.params, resumed.policy.params);
+    assert_eq!(trainer.policy().unwrap().params, resumed.policy().unwrap().params);
 }
