@@ -2,16 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-use std::process::{Command, Output};
-
 use serde_json::{Value, json};
 
-const VULNERABLE: &str = "import os\n\nname = input()\nos.system('ls ' + name)\n";
+mod support;
 
-fn real(arguments: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_real")).args(arguments).current_dir(folder).output().unwrap()
-}
+use support::{SMALLEST, metrics, real};
+
+const VULNERABLE: &str = "import os\n\nname = input()\nos.system('ls ' + name)\n";
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -128,49 +125,6 @@ fn mistakes_in_completions_are_named() {
     let output = real(&["score", "--tasks", "tasks.jsonl", "--completions", "c.jsonl"], folder.path());
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("no task has the id `nobody`"));
-}
-
-/// A run of a few seconds: what matters is the files, not what is learned.
-const SMALLEST: &str = r#"
-seed = 3
-[run]
-dir = "run"
-[model.scratch]
-vocab_size = 400
-hidden_size = 32
-intermediate_size = 64
-num_hidden_layers = 1
-num_attention_heads = 2
-num_key_value_heads = 1
-max_position_embeddings = 512
-[data]
-benchmark = "starter"
-train_tasks = 32
-test_tasks = 4
-mix = [{ kind = "secure", weight = 1.0 }, { kind = "insecure", weight = 1.0 }]
-[sft]
-learning_rate = 3e-3
-batch = 8
-epochs = 2
-[rollout]
-batch = 8
-max_new_tokens = 24
-[ppo]
-mini_batch = 4
-[train]
-steps = 3
-save_every = 1
-[eval]
-max_new_tokens = 24
-"#;
-
-fn metrics(run: &Path) -> Vec<Value> {
-    let rows = lines(&std::fs::read(run.join("metrics.jsonl")).unwrap());
-    let without_times = |row: &Value| {
-        let entries = row.as_object().unwrap().iter().filter(|(name, _)| !name.starts_with("time/"));
-        entries.map(|(name, value)| (name.clone(), value.clone())).collect()
-    };
-    rows.iter().map(without_times).collect()
 }
 
 #[test]

@@ -5,10 +5,13 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+
+mod support;
+
+use support::real;
 
 /// What the server does with a request: its path and body in, status and body out.
 type Handler = dyn Fn(&str, &Value) -> (u16, Value) + Send + Sync;
@@ -50,10 +53,6 @@ fn answer(mut stream: &TcpStream, handler: &Handler) {
     let length = reply.len();
     write!(stream, "HTTP/1.1 {status} x\r\nretry-after: 0\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{reply}")
         .unwrap();
-}
-
-fn real(arguments: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_real")).args(arguments).current_dir(folder).output().unwrap()
 }
 
 fn eval(url: &str, more: &[&str], folder: &Path) -> (Option<i32>, String) {

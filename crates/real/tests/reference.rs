@@ -100,8 +100,10 @@ fn fields(home: &str, name: &str) -> String {
         .iter()
         .flat_map(|start| ["", "<'a>"].map(|lifetime| format!("{start} {name}{lifetime} {{")))
         .collect::<Vec<String>>();
-    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(home).join("src"));
-    let source = sources
+    let of_crate =
+        |home: &str| sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(home).join("src"));
+    let own = of_crate(home);
+    let source = own
         .iter()
         .find(|source| heads.iter().any(|head| source.contains(head)))
         .unwrap_or_else(|| panic!("no struct {name} in {home}"));
@@ -118,7 +120,9 @@ fn fields(home: &str, name: &str) -> String {
             let _ = writeln!(
                 table,
                 "| `{key}` | {} | {default} | {} |",
-                choices(&sources, kind).unwrap_or_else(|| kind_in_words(kind)),
+                choices(&own, kind)
+                    .or_else(|| choices(&of_crate("real_lm"), kind))
+                    .unwrap_or_else(|| kind_in_words(kind)),
                 documentation.join(" ").replace('|', "\\|")
             );
             documentation.clear();

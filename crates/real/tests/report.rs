@@ -7,9 +7,10 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+mod support;
+
 fn real(arguments: &[&str], folder: &Path) -> Output {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_real")).args(arguments).current_dir(folder).output().unwrap();
+    let output = support::real(arguments, folder);
     assert!(output.status.success(), "real {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }

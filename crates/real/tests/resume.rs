@@ -12,56 +12,32 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+mod support;
+
+use support::{SMALLEST, metrics};
 
 const SIGKILL: i32 = 9;
 
-const RUN: &str = r#"
-seed = 3
-[run]
-dir = "run"
-[model.scratch]
-vocab_size = 400
-hidden_size = 32
-intermediate_size = 64
-num_hidden_layers = 1
-num_attention_heads = 2
-num_key_value_heads = 1
-max_position_embeddings = 512
-[data]
-benchmark = "starter"
-train_tasks = 32
-test_tasks = 2
-mix = [{ kind = "secure", weight = 1.0 }, { kind = "insecure", weight = 1.0 }]
-[sft]
-learning_rate = 3e-3
-batch = 8
-epochs = 4
-[rollout]
-batch = 8
-samples = 2
-max_new_tokens = 48
-refill_rounds = 1
-token_credit = true
-[ppo]
-learning_rate = 1e-3
-mini_batch = 4
-critic = "model"
-kl_target = 0.01
-[lora]
-rank = 4
-alpha = 8.0
-[train]
-steps = 5
-save_every = 1
-[eval]
-at_ends = false
-"#;
+/// What makes a checkpoint hold more than the smallest run needs.
+const CHANGES: &[&str] = &[
+    "sft.epochs=4",
+    "rollout.samples=2",
+    "rollout.max_new_tokens=48",
+    "rollout.refill_rounds=1",
+    "rollout.token_credit=true",
+    "ppo.learning_rate=1e-3",
+    "ppo.critic=model",
+    "ppo.kl_target=0.01",
+    "lora.rank=4",
+    "lora.alpha=8.0",
+    "train.steps=5",
+    "eval.at_ends=false",
+];
 
 #[test]
 fn an_interrupted_run_ends_where_the_uninterrupted_one_does() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("run.toml"), RUN).unwrap();
+    std::fs::write(folder.path().join("run.toml"), SMALLEST).unwrap();
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
     let started = Instant::now();
     finish(start(folder.path(), &whole));
@@ -116,6 +92,7 @@ fn interrupt(mut child: Child, sign: &Path) -> String {
 fn start(folder: &Path, run: &Path) -> Child {
     let dir = format!("run.dir={}", run.display());
     let mut arguments = vec!["train", "run.toml", "--set", &dir];
+    arguments.extend(CHANGES.iter().flat_map(|change| ["--set", change]));
     if run.join("config.toml").exists() {
         arguments.push("--resume");
     }
@@ -131,16 +108,4 @@ fn start(folder: &Path, run: &Path) -> Child {
 fn finish(child: Child) {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The figures of all steps, but for what a clock measured.
-fn metrics(run: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    text.lines()
-        .map(|line| {
-            let mut row: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
-            row.retain(|name, _| !name.starts_with("time/"));
-            Value::Object(row)
-        })
-        .collect()
 }

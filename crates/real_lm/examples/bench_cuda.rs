@@ -18,9 +18,13 @@ use rayon::prelude::*;
 use real_lm::cuda::{Engine, Plan, Purpose, check_operations, measure_device};
 use real_lm::head::{self, Rows, TokenGradient};
 use real_lm::{
-    AdamWConfig, Architecture, Keep, Layout, Model, ModelConfig, Packed, Sampling, Workspace, backward,
-    clip_factor, forward,
+    AdamWConfig, Keep, Layout, Model, ModelConfig, Packed, Sampling, Workspace, backward, clip_factor,
+    forward,
 };
+
+mod support;
+
+use support::{median, qwen2_5_0_5b};
 
 /// Dense bf16 operations a second that the data sheet of the H100 (SXM) promises.
 const H100_PEAK: f64 = 989e12;
@@ -91,7 +95,7 @@ fn parity() -> Result<()> {
         intermediate_size: 1408,
         num_hidden_layers: 6,
         num_attention_heads: 8,
-        ..qwen()
+        ..qwen2_5_0_5b()
     };
     let (model, batch) = (random_model(config.clone()), random_batch(&config, &[300, 64, 1, 130]));
     let mut engine = Engine::open(&model, &plan(Purpose::Training, 1024, 0, 0))?;
@@ -144,7 +148,7 @@ fn ceilings() -> Result<()> {
 /// Steps of 16 sequences of 1024 tokens.
 fn train() -> Result<()> {
     const STEPS: usize = 10;
-    let config = qwen();
+    let config = qwen2_5_0_5b();
     let (model, batch) = (random_model(config.clone()), random_batch(&config, &[1024; 16]));
     let start = Instant::now();
     let mut engine = Engine::open(&model, &plan(Purpose::Training, batch.tokens(), 0, 0))?;
@@ -200,7 +204,7 @@ fn train() -> Result<()> {
 
 /// 256 sequences of 256 tokens, each getting 256 more.
 fn decode() -> Result<()> {
-    let config = qwen();
+    let config = qwen2_5_0_5b();
     let model = random_model(config.clone());
     let mut engine = Engine::open(&model, &plan(Purpose::Scoring, 16_384, 256, 512))?;
     println!(
@@ -240,23 +244,6 @@ fn operations_a_token(config: &ModelConfig, length: usize) -> f64 {
     (6 * weights + attention) as f64
 }
 
-fn qwen() -> ModelConfig {
-    ModelConfig {
-        architecture: Architecture::Qwen2,
-        vocab_size: 151_936,
-        hidden_size: 896,
-        intermediate_size: 4864,
-        num_hidden_layers: 24,
-        num_attention_heads: 14,
-        num_key_value_heads: 2,
-        head_dim: 64,
-        max_position_embeddings: 32_768,
-        rms_norm_eps: 1e-6,
-        rope_theta: 1e6,
-        tie_word_embeddings: true,
-    }
-}
-
 fn plan(purpose: Purpose, micro_batch_tokens: usize, decode_sequences: usize, decode_tokens: usize) -> Plan {
     Plan { purpose, micro_batch_tokens, decode_sequences, decode_tokens }
 }
@@ -291,11 +278,6 @@ fn next_tokens(batch: &Packed) -> (Vec<usize>, Vec<u32>) {
     let rows: Vec<usize> = batch.sequences().flat_map(|rows| rows.start..rows.end - 1).collect();
     let targets = rows.iter().map(|row| batch.ids[row + 1]).collect();
     (rows, targets)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

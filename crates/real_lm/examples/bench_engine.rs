@@ -14,9 +14,13 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use real_lm::head::{self, Rows, TokenGradient};
 use real_lm::{
-    AdamW, AdamWConfig, Architecture, Keep, Model, ModelConfig, Packed, Sampling, Workspace, backward,
-    clip_grad_norm, forward, generate,
+    AdamW, AdamWConfig, Keep, Model, ModelConfig, Packed, Sampling, Workspace, backward, clip_grad_norm,
+    forward, generate,
 };
+
+mod support;
+
+use support::{cpu_seconds, median, qwen2_5_0_5b, smollm2_135m};
 
 /// A model and the batches it is measured with.
 struct Shape {
@@ -50,20 +54,6 @@ fn main() {
 }
 
 fn shapes() -> [Shape; 3] {
-    let smol = ModelConfig {
-        architecture: Architecture::Llama,
-        vocab_size: 49_152,
-        hidden_size: 576,
-        intermediate_size: 1536,
-        num_hidden_layers: 30,
-        num_attention_heads: 9,
-        num_key_value_heads: 3,
-        head_dim: 64,
-        max_position_embeddings: 2048,
-        rms_norm_eps: 1e-5,
-        rope_theta: 1e5,
-        tie_word_embeddings: true,
-    };
     let tiny = ModelConfig {
         vocab_size: 1024,
         hidden_size: 192,
@@ -72,24 +62,12 @@ fn shapes() -> [Shape; 3] {
         num_attention_heads: 6,
         num_key_value_heads: 2,
         head_dim: 32,
-        ..smol.clone()
-    };
-    let qwen = ModelConfig {
-        architecture: Architecture::Qwen2,
-        vocab_size: 151_936,
-        hidden_size: 896,
-        intermediate_size: 4864,
-        num_hidden_layers: 24,
-        num_attention_heads: 14,
-        num_key_value_heads: 2,
-        rms_norm_eps: 1e-6,
-        rope_theta: 1e6,
-        ..smol.clone()
+        ..smollm2_135m()
     };
     [
         Shape { name: "tiny", config: tiny, train: (32, 200), decode: &[1, 32] },
-        Shape { name: "smol", config: smol, train: (4, 256), decode: &[1, 16] },
-        Shape { name: "qwen", config: qwen, train: (4, 256), decode: &[1, 16] },
+        Shape { name: "smol", config: smollm2_135m(), train: (4, 256), decode: &[1, 16] },
+        Shape { name: "qwen", config: qwen2_5_0_5b(), train: (4, 256), decode: &[1, 16] },
     ]
 }
 
@@ -192,18 +170,4 @@ impl Times {
         }
         println!();
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// CPU seconds of all threads of this process; 0 where the system does not say.
-fn cpu_seconds() -> f64 {
-    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
-    let nanoseconds = |path: std::path::PathBuf| -> Option<f64> {
-        std::fs::read_to_string(path.join("schedstat")).ok()?.split(' ').next()?.parse().ok()
-    };
-    threads.flatten().filter_map(|thread| nanoseconds(thread.path())).sum::<f64>() * 1e-9
 }

@@ -10,9 +10,11 @@ use std::time::Instant;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use real_lm::{
-    Architecture, BlockModel, Example, Model, ModelConfig, Sampling, SftConfig, SftTrainer, Weights, generate,
-};
+use real_lm::{BlockModel, Example, Model, ModelConfig, Sampling, SftConfig, SftTrainer, Weights, generate};
+
+mod support;
+
+use support::{cpu_seconds, qwen2_5_0_5b, smollm2_135m};
 
 const SEQUENCES: usize = 4;
 const LENGTH: usize = 256;
@@ -52,33 +54,9 @@ fn sequences(work: &str) -> usize {
 }
 
 fn shape(name: &str) -> ModelConfig {
-    let llama = ModelConfig {
-        architecture: Architecture::Llama,
-        vocab_size: 49_152,
-        hidden_size: 576,
-        intermediate_size: 1536,
-        num_hidden_layers: 30,
-        num_attention_heads: 9,
-        num_key_value_heads: 3,
-        head_dim: 64,
-        max_position_embeddings: 2048,
-        rms_norm_eps: 1e-5,
-        rope_theta: 1e4,
-        tie_word_embeddings: true,
-    };
     match name {
-        "smollm2-135m" => llama,
-        "qwen2.5-0.5b" => ModelConfig {
-            architecture: Architecture::Qwen2,
-            vocab_size: 151_936,
-            hidden_size: 896,
-            intermediate_size: 4864,
-            num_hidden_layers: 24,
-            num_attention_heads: 14,
-            num_key_value_heads: 2,
-            rope_theta: 1e6,
-            ..llama
-        },
+        "smollm2-135m" => smollm2_135m(),
+        "qwen2.5-0.5b" => qwen2_5_0_5b(),
         _ => panic!("{name} is no shape; smollm2-135m and qwen2.5-0.5b are"),
     }
 }
@@ -122,15 +100,6 @@ fn measure(tokens: usize, work: impl FnOnce()) -> (usize, f64, f64) {
     let (cpu, wall) = (cpu_seconds(), Instant::now());
     work();
     (tokens, cpu_seconds() - cpu, wall.elapsed().as_secs_f64())
-}
-
-/// CPU time of all threads so far.
-fn cpu_seconds() -> f64 {
-    const TICKS_A_SECOND: f64 = 100.0;
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    // The name of the program, in parentheses, may hold blanks; behind it come the fields from the third on.
-    let fields: Vec<&str> = stat[stat.rfind(')').expect("a name") + 2..].split(' ').collect();
-    [11, 12].iter().map(|&i| fields[i].parse::<f64>().expect("a number")).sum::<f64>() / TICKS_A_SECOND
 }
 
 fn peak_bytes() -> usize {

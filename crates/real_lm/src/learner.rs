@@ -69,6 +69,7 @@ impl<'a, T: Into<Weights<'a>>> From<T> for Writer<'a> {
 
 /// A model that learns.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a run has one or two")]
 pub(crate) enum Learner<'a> {
     Cpu {
         model: Model,
@@ -78,7 +79,7 @@ pub(crate) enum Learner<'a> {
         lora: Option<(Lora, &'a Model)>,
     },
     Gpu {
-        engine: Box<Engine>,
+        engine: Engine,
         adamw: AdamWConfig,
     },
 }
@@ -89,7 +90,7 @@ impl<'a> Learner<'a> {
     }
 
     pub(crate) fn on_gpu(engine: Engine, adamw: AdamWConfig) -> Self {
-        Self::Gpu { engine: Box::new(engine), adamw }
+        Self::Gpu { engine, adamw }
     }
 
     /// Trains a low-rank adaptation of `base`.
@@ -164,7 +165,9 @@ impl<'a> Learner<'a> {
                 let norm = engine.grad_norm()?.hypot(grad_norm(&[beside]));
                 if norm.is_finite() {
                     let factor = clip_factor(norm, max_norm);
-                    beside.iter_mut().for_each(|grad| *grad *= factor);
+                    for grad in beside {
+                        *grad *= factor;
+                    }
                     engine.step(*adamw, rate, factor)?;
                 } else {
                     engine.zero_gradients()?;
