@@ -38,6 +38,7 @@ mod critic;
 mod losses;
 pub mod maths;
 mod metrics;
+mod observation;
 mod rollout;
 mod state;
 
@@ -48,7 +49,7 @@ use critic::Critic;
 use losses::{Losses, Part};
 use maths::MiniBatch;
 use metrics::Metrics;
-use rollout::{TokenBatch, Trajectory, input_len, joined};
+use rollout::{Trajectory, input_len, joined};
 
 /// The state of a PPO run.
 #[derive(Debug)]
@@ -200,51 +201,6 @@ impl<'a> PpoTrainer<'a> {
             }
         }
         Ok(metrics.finish())
-    }
-
-    /// Log-probabilities of policy and reference, and values.
-    fn observe<'r>(
-        &mut self,
-        scored: &[(&'r Rollout, &'r Reward)],
-        temperature: f32,
-    ) -> Result<Vec<Trajectory<'r>>, Error> {
-        let Self { policy, critic, config, lanes, reference, .. } = self;
-        let lengths: Vec<usize> = scored.iter().map(|(rollout, _)| input_len(rollout)).collect();
-        let batch = |range: Range<usize>| TokenBatch::new(scored[range].iter().map(|(rollout, _)| *rollout));
-        let head = &critic.head;
-        let logprobs = |range: Range<usize>, passes: &mut dyn Passes| {
-            let batch = batch(range);
-            passes.forward(&batch.packed)?;
-            let scores = passes.score(batch.scored(temperature))?;
-            Ok(batch.by_rollout(&scores.logprobs).collect::<Vec<_>>())
-        };
-        let values = |range: Range<usize>, passes: &mut dyn Passes| {
-            let batch = batch(range);
-            passes.forward(&batch.packed)?;
-            Ok(batch.by_rollout(&passes.values(head, &batch.rows)?).collect::<Vec<_>>())
-        };
-        let both = |range: Range<usize>, passes: &mut dyn Passes| {
-            let logprobs = logprobs(range.clone(), passes)?;
-            let values = passes.values(head, &batch(range.clone()).rows)?;
-            Ok(logprobs.into_iter().zip(batch(range).by_rollout(&values)).collect::<Vec<_>>())
-        };
-        let tokens = config.micro_batch_tokens;
-        let seen = policy.observe(lanes, &lengths, tokens, both)?;
-        let (old_logprobs, mut old_values): (Vec<_>, Vec<_>) = seen.into_iter().flatten().unzip();
-        if let Some(trunk) = &mut critic.trunk {
-            old_values = trunk.observe(lanes, &lengths, tokens, values)?.into_iter().flatten().collect();
-        }
-        let ref_logprobs = match reference.as_mut().filter(|_| config.kl_coef > 0.0) {
-            Some(reference) => {
-                reference.observe(lanes, &lengths, tokens, logprobs)?.into_iter().flatten().collect()
-            }
-            None => old_logprobs.clone(),
-        };
-        let observed = old_logprobs.into_iter().zip(ref_logprobs).zip(old_values);
-        let trajectory = |(scored, ((old, reference), values)): (&(&'r Rollout, &'r Reward), ((_, _), _))| {
-            Trajectory::new(*scored, [old, reference, values])
-        };
-        Ok(scored.iter().zip(observed).map(trajectory).collect())
     }
 
     /// β of the next step.
