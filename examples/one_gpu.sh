@@ -17,7 +17,7 @@ if [ ! -d "$RUN/checkpoints/final" ]; then
   resume=
   if [ -f "$RUN/config.toml" ]; then resume=--resume; fi
   status=0
-  timeout --signal=INT --kill-after=120 "${MINUTES}m" "$REAL" train "configs/gpu/$BENCHMARK.toml" $resume --set seed="$SEED" --set run.dir="$RUN" \
+  timeout --signal=INT "${MINUTES}m" "$REAL" train "configs/gpu/$BENCHMARK.toml" $resume --set seed="$SEED" --set run.dir="$RUN" \
     --set model.path="$MODEL" --set model.device="$DEVICE" --set data.path="$DATA" "$@" || status=$?
   case $status in
     0) ln -sfn "$(cd "$RUN/checkpoints" && ls -d step-* | tail -n 1)" "$RUN/checkpoints/final" ;;
