@@ -5,23 +5,30 @@
 //! A function with loops is evaluated up to three times, and the phis of its loop headers are widened.
 //!
 //! Calls inside the program are followed: a callee is evaluated with the abstract arguments of the call, and the result is
-//! tabulated under them (the functional approach of Sharir and Pnueli). A [`Summary`] also says what a returned truth value
+//! tabulated under them (the functional approach of Sharir and Pnueli); a function that is called in very many ways is evaluated
+//! once for the rest of them. A [`Summary`] also says what a returned truth value
 //! or a normal return proves about the arguments, which makes `if is_safe(x)` and `validate(x)` guards like any other.
 //!
 //! Evaluation begins at the roots: the module, then every function that the threat model calls from outside. All of it
 //! draws on one supply of fuel, linear in the size of the program; without fuel a call is unknown and the budget is hit.
 
+mod attributes;
 mod calls;
+mod constants;
+mod exceptions;
 mod guards;
 mod heap;
 mod notes;
+mod operators;
 mod ops;
 mod patterns;
+mod protocols;
 mod returns;
 mod roots;
 mod settings;
 mod sinks;
 mod strings;
+mod subscripts;
 mod trace;
 
 use std::rc::Rc;
@@ -31,13 +38,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::dominators::Dominators;
 use crate::facts::Refinement;
 use crate::finding::FlowStep;
-use crate::ir::{BlockId, ClassId, FunctionId, FunctionKind, Module, Op, Range, Symbol, Terminator, ValueId};
+use crate::ir::{BlockId, ClassId, FunctionId, Module, Op, Range, Symbol, Terminator, ValueId};
 use crate::library::{Libraries, Origin};
 use crate::rules::Weakness;
 use crate::text::Taint;
 use crate::value::{Object, Value};
 use crate::{Options, ThreatModel};
-use heap::HeapObject;
+use heap::{Allocations, HeapObject};
 
 /// Instructions evaluated per instruction of the program.
 const FUEL_PER_INST: u64 = 120;
@@ -45,6 +52,10 @@ const FUEL_PER_INST: u64 = 120;
 const FUEL_BASE: u64 = 20_000;
 /// Calls inside calls.
 const MAX_CALL_DEPTH: usize = 8;
+/// Different calls of a function that are told apart, however large it is.
+const MIN_CONTEXTS: u32 = 4;
+/// Instructions that are evaluated for different calls of a small function.
+const CONTEXT_INSTS: u32 = 600;
 /// Evaluations of a function with loops.
 const MAX_PASSES: u32 = 3;
 
@@ -79,6 +90,16 @@ pub(crate) struct Summary {
     falsy: Vec<Refinement>,
     /// The same for any return.
     returns: Vec<Refinement>,
+    /// Exceptions that leave the function.
+    raised: Vec<Value>,
+}
+
+/// A variable that outlives the frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Shared {
+    Global(Symbol),
+    Field(ClassId, Symbol),
+    Captured(FunctionId, Symbol),
 }
 
 /// What is known of a function before it is evaluated.
@@ -88,6 +109,8 @@ struct Prepared {
     canonical: Vec<ValueId>,
     /// Representatives that some check mentions.
     checked: FxHashSet<ValueId>,
+    /// The calls in each block.
+    calls: Vec<Vec<ValueId>>,
     has_loop: bool,
 }
 
@@ -96,8 +119,12 @@ struct Frame {
     function: FunctionId,
     values: Vec<Option<Value>>,
     executed: Vec<bool>,
-    heap: FxHashMap<(ValueId, u8), crate::value::HeapId>,
+    heap: Allocations,
+    /// Exceptions on their way: the block where they are caught, if it is in this function.
+    raised: Vec<(Option<BlockId>, Value)>,
     summaries: FxHashMap<ValueId, Rc<Summary>>,
+    /// What is proved of values where blocks begin.
+    facts: FxHashMap<(ValueId, BlockId), Refinement>,
     returned: Vec<(BlockId, ValueId)>,
     yielded: Option<Value>,
     /// Where evaluation stands.
@@ -119,37 +146,57 @@ pub(crate) struct Engine<'a> {
     module: &'a Module,
     prepared: Vec<Option<Rc<Prepared>>>,
     heap: Vec<HeapObject>,
-    /// The containers that the module and the bodies of classes made: the same in every round.
-    lasting: FxHashMap<FunctionId, FxHashMap<(ValueId, u8), crate::value::HeapId>>,
+    /// What the roots and the bodies of classes made: the same in every round.
+    lasting: FxHashMap<FunctionId, Allocations>,
     pub(crate) sources: Vec<Source>,
     source_ids: FxHashMap<(Range, Origin), Taint>,
     /// What files of an outsider's choice hold: dangerous only to those who trust a file's content.
     file_taint: Taint,
+    /// What the object of a method holds whose class is not there.
+    state_taint: Taint,
     globals: FxHashMap<Symbol, Value>,
     free: FxHashMap<(FunctionId, Symbol), Value>,
     fields: FxHashMap<(ClassId, Symbol), Value>,
+    /// What the bodies of classes bind: what objects have that nobody gave anything else.
+    class_values: FxHashMap<(ClassId, Symbol), Value>,
     bases: Vec<Vec<Value>>,
     closures: Vec<Closure>,
+    /// Functions that `@name.setter` decorates.
+    setters: FxHashMap<(ClassId, Symbol), FunctionId>,
     called: FxHashSet<FunctionId>,
+    /// Variables that an inner function reads: only these outlive their function.
+    captured: FxHashSet<(FunctionId, Symbol)>,
     /// No function has a public name: what is there was cut out of a program, to be called.
     all_private: bool,
     /// A text that a view returns is a page.
     returns_pages: bool,
     /// Views that declare that they return pages.
     pages: FxHashSet<FunctionId>,
+    /// Parameters that a route makes numbers.
+    numeric_parts: FxHashSet<(FunctionId, Symbol)>,
+    /// What the program assigned to members of libraries: `flask.g.user`.
+    members: FxHashMap<Rc<str>, Value>,
     /// Functions that a decorator or a call hands to a framework, to answer requests.
     registered: FxHashSet<FunctionId>,
     frames: Vec<Frame>,
-    memo: FxHashMap<(FunctionId, Vec<Value>), Rc<Summary>>,
+    memo: FxHashMap<(FunctionId, Vec<Value>, u64), Rc<Summary>>,
+    /// How many different calls of each function were evaluated.
+    contexts: Vec<u32>,
+    /// Functions that were evaluated.
+    visited: FxHashSet<FunctionId>,
     pub(crate) reports: Vec<Report>,
     /// What to say in the next report about the check that was seen.
     guard: Option<String>,
     reported: FxHashSet<(Weakness, Range)>,
     fuel: u64,
+    /// Values are other than they were computed, for a moment: nothing that is proved of them may be kept.
+    rebuilding: bool,
     /// Steps left for the proof that is being looked for.
     proof_steps: u32,
     pub(crate) budget_hit: bool,
-    /// Something outside the frames changed: globals, fields, captured variables.
+    /// Variables outside the frames that were read.
+    read: FxHashSet<Shared>,
+    /// One of these changed after it was read.
     changed: bool,
     threat_model: ThreatModel,
     options: &'a Options,
@@ -167,24 +214,34 @@ impl<'a> Engine<'a> {
             sources: Vec::new(),
             source_ids: FxHashMap::default(),
             file_taint: 0,
+            state_taint: 0,
             globals: FxHashMap::default(),
             free: FxHashMap::default(),
             fields: FxHashMap::default(),
+            class_values: FxHashMap::default(),
             bases: module.classes.iter().map(|_| Vec::new()).collect(),
             closures: module.functions.iter().map(|_| Closure::default()).collect(),
+            setters: FxHashMap::default(),
             called: roots::called_by_others(module),
+            captured: roots::captured(module),
             all_private: roots::all_private(module),
             returns_pages: roots::returns_pages(module),
             pages: FxHashSet::default(),
+            numeric_parts: FxHashSet::default(),
+            members: FxHashMap::default(),
             registered: crate::threat::routes(module),
             frames: Vec::new(),
             memo: FxHashMap::default(),
+            contexts: vec![0; module.functions.len()],
+            visited: FxHashSet::default(),
             reports: Vec::new(),
             guard: None,
             reported: FxHashSet::default(),
             fuel: FUEL_BASE + FUEL_PER_INST * insts as u64,
+            rebuilding: false,
             proof_steps: 0,
             budget_hit: module.truncated,
+            read: FxHashSet::default(),
             changed: false,
             threat_model,
             options,
@@ -224,25 +281,42 @@ impl<'a> Engine<'a> {
             let successors = body.blocks[block.index()].terminator.successors();
             successors.into_iter().any(|target| dominators.is_back_edge(*block, target))
         });
-        let prepared = Rc::new(Prepared { dominators, canonical, checked, has_loop });
+        let is_call = |id: &ValueId| matches!(body.insts[id.index()].op, Op::Call { .. });
+        let calls =
+            body.blocks.iter().map(|block| block.insts.iter().copied().filter(is_call).collect()).collect();
+        let prepared = Rc::new(Prepared { dominators, canonical, checked, calls, has_loop });
         self.prepared[function.index()] = Some(prepared.clone());
         prepared
     }
 
     /// Evaluates a function with these values for its parameters.
     fn run(&mut self, function: FunctionId, params: &[Value], is_root: bool) -> Rc<Summary> {
-        let key = (function, params.to_vec());
+        let mut key = (function, params.to_vec(), self.heap_stamp(params));
         if let Some(summary) = self.memo.get(&key) {
             return summary.clone();
         }
+        let is_common = self.is_common(function);
+        if is_common && !is_root {
+            key.1 = params.iter().map(Value::generalized).collect();
+            key.2 = 0;
+            if let Some(summary) = self.memo.get(&key) {
+                return summary.clone();
+            }
+        }
+        let generalized = (is_common && !is_root).then(|| key.1.clone());
+        let params = generalized.as_deref().unwrap_or(params);
+        self.visited.insert(function);
         let prepared = self.prepare(function);
         let body = &self.module.functions[function.index()];
+        let heap = self.enter_heap(function, is_root);
         self.frames.push(Frame {
             function,
             values: vec![None; body.insts.len()],
             executed: vec![false; body.blocks.len()],
-            heap: self.lasting.remove(&function).unwrap_or_default(),
+            heap,
+            raised: Vec::new(),
             summaries: FxHashMap::default(),
+            facts: FxHashMap::default(),
             returned: Vec::new(),
             yielded: None,
             block: BlockId(0),
@@ -256,13 +330,23 @@ impl<'a> Engine<'a> {
             }
         }
         let summary = Rc::new(self.summarize(params.len()));
-        if let Some(frame) = self.frames.pop()
-            && matches!(body.kind, FunctionKind::Module | FunctionKind::ClassBody)
-        {
-            self.lasting.insert(function, frame.heap);
+        let frame = self.frames.pop().expect("the frame was pushed above");
+        // Whoever calls again gets an object of its own.
+        let is_fresh = summary.value.heap_id().is_some_and(|id| frame.heap.made(id));
+        self.leave_heap(function, is_root, frame.heap);
+        if !is_fresh || is_common {
+            self.memo.insert(key, summary.clone());
         }
-        self.memo.insert(key, summary.clone());
         summary
+    }
+
+    /// Whether a function was evaluated for so many different calls that further ones are taken together. Small functions are
+    /// worth more calls than large ones; all of it is linear in the size of the program.
+    fn is_common(&mut self, function: FunctionId) -> bool {
+        let size = self.module.functions[function.index()].insts.len() as u32;
+        let seen = &mut self.contexts[function.index()];
+        *seen += 1;
+        *seen > MIN_CONTEXTS.max(CONTEXT_INSTS / size.max(1))
     }
 
     /// Evaluates every executable block once. Whether anything changed.
@@ -270,6 +354,8 @@ impl<'a> Engine<'a> {
         let body = self.function();
         self.frame_mut().executed[0] = true;
         self.frame_mut().returned.clear();
+        self.frame_mut().raised.clear();
+        self.frame_mut().facts.clear();
         let mut changed = false;
         for &block in &prepared.dominators.order {
             if !self.frame().executed[block.index()] {
@@ -338,6 +424,9 @@ impl<'a> Engine<'a> {
                 self.frame_mut().returned.push((block, value));
                 self.check_return(block, value);
             }
+            Terminator::ForNext { iterable, exit, .. } if self.is_empty(iterable) => {
+                self.frame_mut().executed[exit.index()] = true;
+            }
             other => {
                 for target in other.successors() {
                     self.frame_mut().executed[target.index()] = true;
@@ -363,7 +452,8 @@ impl<'a> Engine<'a> {
         if known.taint() == 0 && known.elements.is_none() && !matches!(known.object, Object::Container(_)) {
             return known;
         }
-        known.refined(&self.facts_at(value, block, limit))
+        let proof = self.facts_at(value, block, limit);
+        if proof.is_trivial() { known } else { known.refined(&proof) }
     }
 
     /// The taint of one more source.
@@ -411,13 +501,23 @@ impl<'a> Engine<'a> {
     fn set_field(&mut self, class: ClassId, name: Symbol, value: &Value) {
         let known = self.fields.get(&(class, name)).cloned();
         if let Some(joined) = self.joined(known.as_ref(), value) {
+            self.note_change(Shared::Field(class, name));
             self.fields.insert((class, name), joined);
+        }
+    }
+
+    fn set_member(&mut self, path: Rc<str>, value: &Value) {
+        let known = self.members.get(&path).cloned();
+        if let Some(joined) = self.joined(known.as_ref(), value) {
+            self.changed = true;
+            self.members.insert(path, joined);
         }
     }
 
     fn set_global(&mut self, name: Symbol, value: &Value) {
         let known = self.globals.get(&name).cloned();
         if let Some(joined) = self.joined(known.as_ref(), value) {
+            self.note_change(Shared::Global(name));
             self.globals.insert(name, joined);
         }
     }
@@ -425,6 +525,7 @@ impl<'a> Engine<'a> {
     fn set_free(&mut self, function: FunctionId, name: Symbol, value: &Value) {
         let known = self.free.get(&(function, name)).cloned();
         if let Some(joined) = self.joined(known.as_ref(), value) {
+            self.note_change(Shared::Captured(function, name));
             self.free.insert((function, name), joined);
         }
     }
@@ -435,18 +536,18 @@ impl<'a> Engine<'a> {
             None => value.clone(),
             Some(known) => match (&known.object, &value.object) {
                 (Object::Container(kept), Object::Container(other)) if kept != other => {
-                    let kept = *kept;
-                    self.pour(kept, *other);
-                    Value { elements: None, ..self.container(kept) }
+                    let merged = self.merged(*kept, *other);
+                    Value { elements: None, ..self.container(merged) }
                 }
                 _ => known.join(value),
             },
         };
-        if known == Some(&joined) {
-            return None;
-        }
-        self.changed = true;
-        Some(joined)
+        if known == Some(&joined) { None } else { Some(joined) }
+    }
+
+    /// A variable changed: whoever read it before has to be evaluated again.
+    fn note_change(&mut self, variable: Shared) {
+        self.changed |= self.read.contains(&variable);
     }
 }
 

@@ -34,15 +34,16 @@
 //! ```
 //!
 //! Few things remain of Python's syntax: `and`, `or`, conditional expressions, comprehensions, `match`, chained comparisons
-//! and `assert` are control flow; f-strings are [`Op::Format`]; `with`, `await` and `async` leave only their values.
+//! and `assert` are control flow; f-strings are [`Op::Format`]; `await` and `async` leave only their values, and `with` what it binds.
 //! Both targets of a branch are fresh blocks with one predecessor, so that what the branch proved holds in the whole block.
 
 #[cfg(test)]
 mod print;
 pub(crate) mod verify;
 
-use std::collections::HashMap;
 use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
 
 macro_rules! index {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
@@ -79,7 +80,7 @@ pub(crate) struct Range {
 #[derive(Debug, Default)]
 pub(crate) struct Symbols {
     texts: Vec<Rc<str>>,
-    ids: HashMap<Rc<str>, Symbol>,
+    ids: FxHashMap<Rc<str>, Symbol>,
 }
 
 impl Symbols {
@@ -136,7 +137,7 @@ pub(crate) struct Class {
     pub(crate) name: Symbol,
     pub(crate) body: FunctionId,
     /// Annotated names, in order: the fields of a data class.
-    pub(crate) fields: Vec<Symbol>,
+    pub(crate) fields: Vec<(Symbol, Annotation)>,
 }
 
 /// What kind of code a function is.
@@ -198,6 +199,8 @@ pub(crate) struct Block {
     pub(crate) insts: Vec<ValueId>,
     pub(crate) preds: Vec<BlockId>,
     pub(crate) terminator: Terminator,
+    /// Where an exception that is raised in the block goes, if not out of the function.
+    pub(crate) handler: Option<BlockId>,
 }
 
 /// How a block ends.
@@ -333,8 +336,15 @@ pub(crate) enum Op {
         bases: Vec<ValueId>,
     },
     Yield(ValueId),
-    /// The exception that a handler caught.
-    Caught(Option<ValueId>),
+    /// What is bound by `with … as`.
+    Enter(ValueId),
+    /// An exception is raised here.
+    Raise(ValueId),
+    /// The exception of these types that arrived at the handlers which begin in this block.
+    Caught {
+        kind: Option<ValueId>,
+        dispatch: BlockId,
+    },
     StoreAttribute {
         object: ValueId,
         name: Symbol,
@@ -428,6 +438,7 @@ pub(crate) enum BinaryOp {
     And,
     Subtract,
     FloorDivide,
+    Power,
     Arithmetic,
 }
 
@@ -504,6 +515,8 @@ impl Op {
             | Self::Element(value)
             | Self::Unpack { value, .. }
             | Self::Yield(value)
+            | Self::Enter(value)
+            | Self::Raise(value)
             | Self::StoreGlobal(_, value)
             | Self::StoreFree(_, _, value) => visit(*value),
             Self::Format(pieces) => pieces.iter().for_each(|piece| {
@@ -515,7 +528,7 @@ impl Op {
             Self::Dict(pairs) => {
                 pairs.iter().flat_map(|(key, value)| key.iter().copied().chain(Some(*value))).for_each(visit);
             }
-            Self::Caught(value) => value.iter().copied().for_each(visit),
+            Self::Caught { kind: value, .. } => value.iter().copied().for_each(visit),
             Self::StoreAttribute { object, value, .. } => [*object, *value].into_iter().for_each(visit),
             Self::StoreSubscript { object, index, value } => {
                 [*object, *index, *value].into_iter().for_each(visit);
@@ -553,6 +566,8 @@ impl Op {
             | Self::Element(value)
             | Self::Unpack { value, .. }
             | Self::Yield(value)
+            | Self::Enter(value)
+            | Self::Raise(value)
             | Self::StoreGlobal(_, value)
             | Self::StoreFree(_, _, value) => visit(value),
             Self::Format(pieces) => pieces.iter_mut().for_each(|piece| {
@@ -566,7 +581,7 @@ impl Op {
             Self::Dict(pairs) => {
                 pairs.iter_mut().flat_map(|(key, value)| key.iter_mut().chain(Some(value))).for_each(visit);
             }
-            Self::Caught(value) => value.iter_mut().for_each(visit),
+            Self::Caught { kind: value, .. } => value.iter_mut().for_each(visit),
             Self::StoreAttribute { object, value, .. } => [object, value].into_iter().for_each(visit),
             Self::StoreSubscript { object, index, value } => {
                 [object, index, value].into_iter().for_each(visit);

@@ -113,6 +113,8 @@ pub(crate) enum Returns {
     Masked(Mask),
     /// The text of the first argument for HTML: `<`, `>`, `&` and quotes become entities.
     HtmlEscaped,
+    /// The first argument, marked as HTML.
+    Marked,
     /// One word for a shell.
     ShellQuoted,
     /// Percent-encoded.
@@ -344,7 +346,13 @@ pub(crate) const ROUTE_DECORATORS: &[&str] = &[
     "view_config",
     "api_view",
     "expose",
+    "errorhandler",
+    "app_errorhandler",
+    "exception_handler",
 ];
+
+/// Those of them whose functions are given an exception.
+pub(crate) const ERROR_DECORATORS: &[&str] = &["errorhandler", "app_errorhandler", "exception_handler"];
 
 /// Last names of functions that are given functions to answer requests.
 pub(crate) const ROUTE_REGISTRARS: &[&str] = &[
@@ -376,6 +384,7 @@ pub(crate) const VIEW_METHODS: &[&str] = &[
     "head",
     "options",
     "dispatch",
+    "dispatch_request",
     "list",
     "create",
     "retrieve",
@@ -399,6 +408,8 @@ pub(crate) const VIEW_CLASSES: &[&str] = &[
     "Endpoint",
     "WebSocketHandler",
     "BaseHandler",
+    "APIView",
+    "HTTPEndpoint",
 ];
 
 /// Frameworks in which a text that a view returns is a page. In others it becomes JSON, or nothing.

@@ -96,5 +96,5 @@ fn report(weakness: Weakness, range: Range, message: String, confidence: f32) ->
 
 /// Whether one of the words of a name is among `words`: `operator_id` consists of `operator` and `id`.
 pub(crate) fn has_word(name: &str, words: &[&str]) -> bool {
-    name.split(['_', '-', ' ']).any(|word| words.contains(&word.to_ascii_lowercase().as_str()))
+    name.split(['_', '-', ' ']).any(|word| words.iter().any(|known| known.eq_ignore_ascii_case(word)))
 }

@@ -182,7 +182,7 @@ fn check_errors(body: &Body<'_>, reports: &mut Vec<Report>) {
     for block in &body.order {
         let Terminator::Return(value) = body.function.blocks[block.index()].terminator else { continue };
         let is_error = |value: ValueId| match body.op(value) {
-            Op::Caught(_) => true,
+            Op::Caught { .. } => true,
             Op::Call { callee, .. } => {
                 body.import_path(*callee).is_some_and(|path| path.starts_with("traceback.format"))
             }

@@ -31,6 +31,7 @@ pub(crate) enum Weakness {
     ExposedAttributes,
     SlowPattern,
     OpenPattern,
+    TagFilter,
     UncheckedHost,
     HostBySubstring,
     WordBySubstring,
@@ -78,6 +79,7 @@ impl Weakness {
             Self::ExposedAttributes => "exposed-attributes",
             Self::SlowPattern => "slow-pattern",
             Self::OpenPattern => "pattern-injection",
+            Self::TagFilter => "tag-filter",
             Self::UncheckedHost => "unchecked-host",
             Self::HostBySubstring | Self::WordBySubstring => "substring-allow-list",
             Self::OpenHostPattern => "open-host-pattern",
@@ -122,6 +124,7 @@ impl Weakness {
             Self::ExposedAttributes => &[200, 134],
             Self::SlowPattern => &[1333, 400],
             Self::OpenPattern => &[730, 1333, 400],
+            Self::TagFilter => &[116, 20, 185],
             Self::UncheckedHost => &[601, 918],
             Self::HostBySubstring => &[20, 601, 918],
             Self::WordBySubstring => &[183, 74, 20],
@@ -169,6 +172,7 @@ impl Weakness {
             Self::ExposedAttributes => "is a format string that can read any attribute of its arguments",
             Self::SlowPattern => "can make a regular expression take very long",
             Self::OpenPattern => "is used as a regular expression",
+            Self::TagFilter => "a pattern takes scripts out of HTML, which no pattern can",
             Self::UncheckedHost => "names a host that is not compared with the trusted ones",
             Self::HostBySubstring | Self::WordBySubstring => "passes because it contains something allowed",
             Self::OpenHostPattern => "other hosts match too",
@@ -342,9 +346,15 @@ pub(crate) fn is_filter(text: &Text) -> bool {
     query::looks_like_filter(text)
 }
 
-/// Whether the constant parts of a text begin like a command line.
-pub(crate) fn is_command_line(text: &Text) -> bool {
-    shell::looks_like(text)
+/// Whether a text is a command line, given to a function whose name says that it starts something, or surely a command line.
+pub(crate) fn is_run(text: &Text, starts: bool, surely: bool) -> bool {
+    (starts && shell::looks_like(text))
+        || (surely && (shell::begins_with_word(text) || shell::is_word_list(text)))
+}
+
+/// Whether the constant parts of a text are HTML.
+pub(crate) fn is_page(text: &Text) -> bool {
+    html::looks_like(text)
 }
 
 /// Whether the constant parts of a text are an SQL statement.

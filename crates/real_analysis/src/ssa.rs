@@ -27,6 +27,8 @@ pub(crate) struct Builder {
     pub(crate) current: BlockId,
     definitions: FxHashMap<(BlockId, Symbol), ValueId>,
     states: Vec<BlockState>,
+    /// Where exceptions go that are raised in the blocks to come.
+    pub(crate) handler: Option<BlockId>,
 }
 
 #[derive(Debug, Default)]
@@ -52,8 +54,13 @@ impl Builder {
             insts: Vec::new(),
             writes: Vec::new(),
         };
-        let mut builder =
-            Self { function, current: BlockId(0), definitions: FxHashMap::default(), states: Vec::new() };
+        let mut builder = Self {
+            function,
+            current: BlockId(0),
+            definitions: FxHashMap::default(),
+            states: Vec::new(),
+            handler: None,
+        };
         let entry = builder.block();
         builder.states[entry.index()].alive = true;
         builder.seal(entry);
@@ -67,6 +74,7 @@ impl Builder {
             insts: Vec::new(),
             preds: Vec::new(),
             terminator: Terminator::Unreachable,
+            handler: self.handler,
         });
         self.states.push(BlockState::default());
         id
@@ -87,6 +95,14 @@ impl Builder {
             insts.push(id);
         }
         id
+    }
+
+    /// A phi stands nowhere in the text: it is shown where it is used.
+    pub(crate) fn place_phi(&mut self, value: ValueId, range: Range) {
+        let inst = &mut self.function.insts[value.index()];
+        if inst.range == Range::default() {
+            inst.range = range;
+        }
     }
 
     /// Ends the current block; what follows is unreachable until another block becomes current.

@@ -60,6 +60,11 @@ impl Checks {
     /// Every character stands for itself in a regular expression.
     pub(crate) const REGEX_ESCAPED: Self = Self(1024);
 
+    /// It begins with a quote.
+    pub(crate) const QUOTE_FIRST: Self = Self(2048);
+    /// Between its first and last character there is no quote.
+    pub(crate) const NO_QUOTE_INSIDE: Self = Self(4096);
+
     pub(crate) fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
@@ -110,21 +115,34 @@ pub(crate) type Alternative = Vec<Segment>;
 
 /// What a text may look like.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Text(Rc<Vec<Alternative>>);
+pub(crate) struct Text(Rc<Shape>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Shape {
+    alternatives: Vec<Alternative>,
+    /// That of all holes.
+    taint: Taint,
+}
+
+thread_local! {
+    // The commonest texts are made once.
+    static UNKNOWN: Text = Text::hole(Hole::clean(Mask::ANY));
+    static NUMBER: Text = Text::hole(Hole::clean(Mask::NUMBER));
+    static EMPTY: Text = Text::of(vec![Vec::new()]);
+}
 
 impl Text {
     pub(crate) fn constant(text: impl Into<Rc<str>>) -> Self {
         let text = text.into();
-        let alternative = if text.is_empty() { Vec::new() } else { vec![Segment::Text(text)] };
-        Self(Rc::new(vec![alternative]))
+        if text.is_empty() { EMPTY.with(Self::clone) } else { Self::of(vec![vec![Segment::Text(text)]]) }
     }
 
     pub(crate) fn hole(hole: Hole) -> Self {
-        Self(Rc::new(vec![vec![Segment::Hole(hole)]]))
+        Self::of(vec![vec![Segment::Hole(hole)]])
     }
 
     pub(crate) fn unknown() -> Self {
-        Self::hole(Hole::clean(Mask::ANY))
+        UNKNOWN.with(Self::clone)
     }
 
     pub(crate) fn tainted(taint: Taint) -> Self {
@@ -133,7 +151,7 @@ impl Text {
 
     /// The text of a number.
     pub(crate) fn number() -> Self {
-        Self::hole(Hole::clean(Mask::NUMBER))
+        NUMBER.with(Self::clone)
     }
 
     pub(crate) fn of_constants<'a>(constants: impl IntoIterator<Item = &'a str>) -> Self {
@@ -148,20 +166,34 @@ impl Text {
     }
 
     pub(crate) fn from_alternatives(alternatives: Vec<Alternative>) -> Self {
-        let text = Self(Rc::new(alternatives));
-        if text.0.len() > MAX_ALTERNATIVES || text.0.iter().any(|segments| segments.len() > MAX_SEGMENTS) {
+        let text = Self::of(alternatives);
+        if text.alternatives().len() > MAX_ALTERNATIVES
+            || text.alternatives().iter().any(|segments| segments.len() > MAX_SEGMENTS)
+        {
             return Self::hole(text.summary());
         }
         text
     }
 
     pub(crate) fn alternatives(&self) -> &[Alternative] {
-        &self.0
+        &self.0.alternatives
+    }
+
+    fn of(alternatives: Vec<Alternative>) -> Self {
+        let taint = alternatives.iter().flatten().fold(0, |taint, segment| {
+            taint
+                | match segment {
+                    Segment::Text(_) => 0,
+                    Segment::Hole(hole) => hole.taint,
+                    Segment::Repeat(text) => text.taint(),
+                }
+        });
+        Self(Rc::new(Shape { alternatives, taint }))
     }
 
     /// The constant that this text is.
     pub(crate) fn as_constant(&self) -> Option<&str> {
-        match &self.0[..] {
+        match self.alternatives() {
             [alternative] => constant_of(alternative),
             _ => None,
         }
@@ -169,24 +201,17 @@ impl Text {
 
     /// All forms, when every one is constant.
     pub(crate) fn as_constants(&self) -> Option<Vec<&str>> {
-        self.0.iter().map(|alternative| constant_of(alternative)).collect()
+        self.alternatives().iter().map(|alternative| constant_of(alternative)).collect()
     }
 
     pub(crate) fn taint(&self) -> Taint {
-        self.0.iter().flatten().fold(0, |taint, segment| {
-            taint
-                | match segment {
-                    Segment::Text(_) => 0,
-                    Segment::Hole(hole) => hole.taint,
-                    Segment::Repeat(text) => text.taint(),
-                }
-        })
+        self.0.taint
     }
 
     /// Everything in one hole.
     pub(crate) fn summary(&self) -> Hole {
         let mut summary = Hole::clean(Mask::NONE);
-        for segment in self.0.iter().flatten() {
+        for segment in self.alternatives().iter().flatten() {
             let hole = match segment {
                 Segment::Text(text) => Hole::clean(Mask::of(text)),
                 Segment::Hole(hole) => *hole,
@@ -194,7 +219,7 @@ impl Text {
             };
             summary = summary.join(hole);
         }
-        let whole = self.0.iter().all(|alternative| alternative.len() <= 1);
+        let whole = self.alternatives().iter().all(|alternative| alternative.len() <= 1);
         if !whole {
             summary.checks = Checks::NONE;
         }
@@ -203,7 +228,7 @@ impl Text {
 
     /// Whether every hole with hostile content has passed a check.
     pub(crate) fn is_checked(&self, check: Checks) -> bool {
-        self.0.iter().flatten().all(|segment| match segment {
+        self.alternatives().iter().flatten().all(|segment| match segment {
             Segment::Text(_) => true,
             Segment::Hole(hole) => hole.taint == 0 || hole.checks.has(check),
             Segment::Repeat(body) => body.is_checked(check),
@@ -217,7 +242,9 @@ impl Text {
             Segment::Hole(hole) => Segment::Hole(change(*hole)),
             Segment::Repeat(text) => Segment::Repeat(text.map(change, constant)),
         };
-        Self(Rc::new(self.0.iter().map(|alternative| alternative.iter().map(segment).collect()).collect()))
+        Self::of(
+            self.alternatives().iter().map(|alternative| alternative.iter().map(segment).collect()).collect(),
+        )
     }
 
     pub(crate) fn map_holes(&self, change: impl Fn(Hole) -> Hole) -> Self {
@@ -226,17 +253,24 @@ impl Text {
 
     /// One after the other.
     pub(crate) fn concat(&self, other: &Self) -> Self {
-        if self.0.len() * other.0.len() > MAX_ALTERNATIVES {
-            let (wide, narrow) = if self.0.len() > other.0.len() { (self, other) } else { (other, self) };
+        if self.alternatives().len() * other.alternatives().len() > MAX_ALTERNATIVES {
+            let (wide, narrow) = if self.alternatives().len() > other.alternatives().len() {
+                (self, other)
+            } else {
+                (other, self)
+            };
             let collapsed = Self::hole(wide.summary());
-            let narrow =
-                if narrow.0.len() > MAX_ALTERNATIVES { Self::hole(narrow.summary()) } else { narrow.clone() };
+            let narrow = if narrow.alternatives().len() > MAX_ALTERNATIVES {
+                Self::hole(narrow.summary())
+            } else {
+                narrow.clone()
+            };
             let wide_first = std::ptr::eq(wide, self);
             return if wide_first { collapsed.concat(&narrow) } else { narrow.concat(&collapsed) };
         }
-        let mut alternatives = Vec::with_capacity(self.0.len() * other.0.len());
-        for left in self.0.iter() {
-            for right in other.0.iter() {
+        let mut alternatives = Vec::with_capacity(self.alternatives().len() * other.alternatives().len());
+        for left in self.alternatives() {
+            for right in other.alternatives() {
                 alternatives.push(concat_segments(left, right));
             }
         }
@@ -248,8 +282,8 @@ impl Text {
         if self == other {
             return self.clone();
         }
-        let mut alternatives = (*self.0).clone();
-        for alternative in other.0.iter() {
+        let mut alternatives = self.alternatives().to_vec();
+        for alternative in other.alternatives() {
             if !alternatives.contains(alternative) {
                 alternatives.push(alternative.clone());
             }
@@ -263,8 +297,10 @@ impl Text {
 
     /// What a loop makes of a text: `next` is the text after one more round. Where it extends the text, the extension repeats.
     pub(crate) fn widen(&self, next: &Self) -> Self {
-        let mut alternatives = (*self.0).clone();
-        for candidate in next.0.iter().filter(|candidate| !self.0.contains(candidate)) {
+        let mut alternatives = self.alternatives().to_vec();
+        for candidate in
+            next.alternatives().iter().filter(|candidate| !self.alternatives().contains(candidate))
+        {
             let base = alternatives.iter().position(|known| extends(candidate, known));
             match base {
                 Some(base) => {
@@ -275,7 +311,7 @@ impl Text {
             }
         }
         if alternatives.len() > 4 {
-            return Self::hole(Self(Rc::new(alternatives)).summary());
+            return Self::hole(Self::of(alternatives).summary());
         }
         Self::from_alternatives(alternatives)
     }

@@ -31,8 +31,8 @@ pub(crate) enum Object {
     Class(ClassId),
     /// Something to call, with its first arguments: `functools.partial`.
     Partial(Rc<Value>, Rc<[(ArgKind, Value)]>),
-    /// An object of a class of the program. Attributes are known per class.
-    Local(ClassId),
+    /// An object of a class of the program: the one that was made there, or any of them.
+    Local(ClassId, Option<HeapId>),
     /// A list, tuple, set or dictionary that the program made.
     Container(HeapId),
     /// An attribute of a value that is not a function of the program: `cursor.execute`.
@@ -96,6 +96,14 @@ impl Value {
         self.text.taint()
     }
 
+    /// The object of the heap that this is.
+    pub(crate) fn heap_id(&self) -> Option<HeapId> {
+        match self.object {
+            Object::Container(id) | Object::Local(_, Some(id)) => Some(id),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_number(&self) -> bool {
         matches!(self.object, Object::Bool(_) | Object::Int(_) | Object::Number)
     }
@@ -104,6 +112,17 @@ impl Value {
         match &self.object {
             Object::Path(path) => Some(path),
             _ => None,
+        }
+    }
+
+    /// What is known of many values alike: where the content comes from, and what kind of thing it is.
+    pub(crate) fn generalized(&self) -> Self {
+        match &self.object {
+            Object::Local(class, _) => Self { object: Object::Local(*class, None), ..self.clone() },
+            Object::Container(_) => self.any_text(),
+            Object::Int(_) | Object::Bool(_) => Self::number(),
+            Object::Text if self.taint() == 0 => Self::string(Text::unknown()),
+            _ => self.clone(),
         }
     }
 
@@ -125,6 +144,8 @@ impl Value {
         }
         let object = match (&self.object, &other.object) {
             (a, b) if a == b => a.clone(),
+            // One of two objects of a class: all that is known is what is known of any.
+            (Object::Local(a, _), Object::Local(b, _)) if a == b => Object::Local(*a, None),
             // An optional value is used as what it is when it is there.
             (Object::None, present) | (present, Object::None) => present.clone(),
             (Object::Container(_) | Object::Instance(_), Object::Unknown | Object::Text) => {

@@ -1,6 +1,6 @@
 //! Runs the specification: every Python block of `resources/mdtest/**/*.md`.
 //!
-//! A line that ends in `# finding: [cwe-089]` must give a finding of that CWE there (as the first CWE of a finding), and no
+//! A line that ends in `# finding: [cwe-089]`, or in several such brackets, must give findings of these CWEs there (each as the first CWE of one), and no
 //! other line may give any. The info string may name a threat model: ```` ```python web ````. A known-wrong expectation is
 //! written as it is and explained in prose that begins with `todo:`.
 
@@ -79,9 +79,10 @@ fn check(file: &Path, block: &Block, failures: &mut String) {
         .code
         .lines()
         .enumerate()
-        .filter_map(|(index, line)| {
-            let (_, marker) = line.split_once("# finding: [")?;
-            Some((index + 1, marker.trim_end().trim_end_matches(']').to_owned()))
+        .filter_map(|(index, line)| Some((index + 1, line.split_once("# finding: [")?.1)))
+        .flat_map(|(line, markers)| {
+            let markers = markers.trim_end().trim_end_matches(']').split("] [");
+            markers.map(move |marker| (line, marker.to_owned()))
         })
         .collect();
     let analysis = analyze(&block.code, &block.options);

@@ -5,7 +5,9 @@
 //! apart until a function of the program, a class or a path of a library is left. What the library does is in
 //! `calls/library.rs`, and what is assumed of a function that nobody knows in `calls/unknown.rs`.
 
+mod arguments;
 mod callbacks;
+mod construct;
 mod containers;
 mod library;
 mod special;
@@ -13,7 +15,7 @@ mod unknown;
 
 use super::Engine;
 use super::strings::{Arguments, positional};
-use crate::ir::{Arg, ArgKind, ClassId, FunctionId, Op, ParamKind, Symbol, ValueId};
+use crate::ir::{Arg, ArgKind, ClassId, FunctionId, Op, Symbol, ValueId};
 use crate::library::ROUTE_REGISTRARS;
 use crate::rules::Situation;
 use crate::text::Text;
@@ -65,7 +67,7 @@ impl Engine<'_> {
                 Value::new(Object::Instance("hashlib.new".into()), Text::unknown())
             }
             Object::Method(receiver, name) => self.call_method(site, &receiver, name, arguments),
-            Object::Local(class) => match self.method_of(class, function, "__call__") {
+            Object::Local(class, _) => match self.method_of(class, function, "__call__") {
                 Some(method) => self.call_object(site, &method, arguments),
                 None => mixed(function, arguments),
             },
@@ -86,81 +88,18 @@ impl Engine<'_> {
             self.budget_hit |= self.fuel == 0;
             return mixed(&receiver.cloned().unwrap_or_else(Value::unknown), args);
         }
-        let params = self.bind(target, receiver, args);
+        let params = self.bind(id, target, receiver, args);
         let summary = self.run(target, &params, false);
+        summary.raised.iter().for_each(|exception| self.raise(exception.clone()));
         self.frame_mut().summaries.insert(id, summary.clone());
         summary.value.clone()
-    }
-
-    /// The values of the parameters.
-    fn bind(&self, target: FunctionId, receiver: Option<&Value>, args: &Arguments) -> Vec<Value> {
-        let params = &self.module.functions[target.index()].params;
-        let defaults = &self.closures[target.index()].defaults;
-        let ordered: Vec<&Value> = receiver
-            .into_iter()
-            .chain(args.iter().filter(|(kind, _)| *kind == ArgKind::Positional).map(|(_, value)| value))
-            .collect();
-        let spread = args.iter().filter(|(kind, _)| matches!(kind, ArgKind::Star | ArgKind::DoubleStar));
-        let spread = spread.map(|(_, value)| value.any_text()).reduce(|known, value| known.join(&value));
-        let bound = params.iter().enumerate().map(|(index, param)| {
-            let by_name =
-                args.iter().find(|(kind, _)| *kind == ArgKind::Keyword(param.name)).map(|(_, value)| value);
-            let by_position = || match param.kind {
-                ParamKind::Ordinary => ordered.get(index).copied().cloned(),
-                ParamKind::Rest => ordered
-                    .get(index..)
-                    .and_then(|rest| rest.iter().map(|v| v.any_text()).reduce(|a, b| a.join(&b))),
-                ParamKind::KeywordRest => {
-                    let others = args.iter().filter(|(kind, _)| matches!(kind, ArgKind::Keyword(_)));
-                    others.map(|(_, value)| value.any_text()).reduce(|a, b| a.join(&b))
-                }
-                ParamKind::KeywordOnly => None,
-            };
-            let default =
-                || defaults.iter().find(|(at, _)| *at as usize == index).map(|(_, value)| value.clone());
-            by_name
-                .cloned()
-                .or_else(by_position)
-                .or_else(|| spread.clone())
-                .or_else(default)
-                .unwrap_or_else(Value::unknown)
-        });
-        bound.collect()
-    }
-
-    /// `C(…)`. Without an `__init__` of its own, declared fields take the arguments, and a base that is not of the program keeps
-    /// what it is given.
-    fn construct(&mut self, id: ValueId, class: ClassId, args: &Arguments) -> Value {
-        let instance = Value::new(Object::Local(class), Text::unknown());
-        if let Some(init) = self.method_of(class, &instance, "__init__") {
-            if let Object::Bound(target, receiver) = init.object {
-                self.call_function(id, target, Some(&receiver), args);
-            }
-            return instance;
-        }
-        let mut position = 0;
-        for (kind, value) in args {
-            let field = match kind {
-                ArgKind::Keyword(name) => Some(*name),
-                ArgKind::Positional => {
-                    position += 1;
-                    self.module.classes[class.index()].fields.get(position - 1).copied()
-                }
-                ArgKind::Star | ArgKind::DoubleStar => None,
-            };
-            if let Some(field) = field {
-                self.set_field(class, field, value);
-            }
-        }
-        let foreign = self.bases[class.index()].iter().any(|base| !matches!(base.object, Object::Class(_)));
-        if foreign { Value { text: mixed(&instance, args).text, ..instance } } else { instance }
     }
 
     /// A method that the class or one of its bases in the program defines, bound to the receiver.
     pub(super) fn method_of(&mut self, class: ClassId, receiver: &Value, name: &str) -> Option<Value> {
         let name = self.module.symbols.lookup(name)?;
-        let receiver = Value { object: Object::Local(class), ..receiver.clone() };
-        Some(self.attribute(&receiver, name)).filter(|method| matches!(method.object, Object::Bound(..)))
+        self.class_member(class, name, Some(receiver))
+            .filter(|method| matches!(method.object, Object::Bound(..)))
     }
 
     fn call_method(
@@ -179,7 +118,7 @@ impl Engine<'_> {
         }
         let owner = match &receiver.object {
             Object::Instance(path) | Object::Path(path) => Some(path.clone()),
-            Object::Local(class) => self.foreign_base(*class, text),
+            Object::Local(class, _) => self.foreign_base(*class, text),
             _ => None,
         };
         if let Some(owner) = owner {
@@ -216,7 +155,7 @@ impl Engine<'_> {
         if self.asks_for_number(text, arguments) {
             return Value::number();
         }
-        let stringy = !matches!(receiver.object, Object::Container(_) | Object::Local(_) | Object::Class(_));
+        let stringy = !matches!(receiver.object, Object::Container(_) | Object::Local(..) | Object::Class(_));
         if stringy && let Some(value) = self.string_method(text, receiver, arguments) {
             return value;
         }
@@ -256,21 +195,38 @@ impl Engine<'_> {
     /// `request.args.get("page", type=int)`
     pub(super) fn asks_for_number(&self, method: &str, arguments: &Arguments) -> bool {
         matches!(method, "get" | "getlist")
-            && self.keyword(arguments, "type").and_then(Value::path_name).is_some_and(|kind| {
-                matches!(kind, "builtins.int" | "builtins.float" | "builtins.bool" | "uuid.UUID")
-            })
+            && self
+                .keyword(arguments, "type")
+                .or(positional(arguments, 2))
+                .and_then(Value::path_name)
+                .is_some_and(|kind| {
+                    matches!(kind, "builtins.int" | "builtins.float" | "builtins.bool" | "uuid.UUID")
+                })
     }
 
     /// `@app.get("/", response_class=HTMLResponse)`
     pub(super) fn note_pages(&mut self, function: FunctionId, decorators: &[ValueId]) {
         for decorator in decorators {
             let Op::Call { args, .. } = self.op(*decorator) else { continue };
+            let values: Vec<Value> = args.iter().map(|arg| self.known(arg.value)).collect();
+            self.note_converters(function, &values);
             let is_page = |arg: &Arg| {
                 matches!(arg.kind, ArgKind::Keyword(name) if self.name(name) == "response_class")
                     && self.known(arg.value).path_name().is_some_and(|path| path.ends_with("HTMLResponse"))
             };
             if args.iter().any(is_page) {
                 self.pages.insert(function);
+            }
+        }
+    }
+
+    /// `@app.route("/order/<int:number>")`: parts of the path that are numbers.
+    fn note_converters(&mut self, function: FunctionId, arguments: &[Value]) {
+        for text in arguments.iter().filter_map(|value| value.text.as_constant().map(str::to_owned)) {
+            for name in numeric_parts(&text) {
+                if let Some(name) = self.module.symbols.lookup(name) {
+                    self.numeric_parts.insert((function, name));
+                }
             }
         }
     }
@@ -290,9 +246,21 @@ impl Engine<'_> {
                 && self.registered.insert(target)
             {
                 self.changed = true;
+                let values: Vec<Value> = arguments.iter().map(|(_, value)| value.clone()).collect();
+                self.note_converters(target, &values);
             }
         }
     }
+}
+
+/// The names of the parts of a route that can only be numbers: `<int:n>`, `<n:int>`, `{n:int}`.
+fn numeric_parts(route: &str) -> impl Iterator<Item = &str> {
+    let parts = route.split(['<', '{']).skip(1).filter_map(|part| part.split(['>', '}']).next());
+    parts.filter_map(|part| {
+        let (one, other) = part.split_once(':')?;
+        let numeric = |kind: &str| matches!(kind, "int" | "float" | "uuid" | "number");
+        if numeric(one) { Some(other) } else { numeric(other).then_some(one) }
+    })
 }
 
 /// Something computed from everything in sight.

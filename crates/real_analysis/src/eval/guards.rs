@@ -27,6 +27,8 @@ pub(super) use equal::{canonical, checked};
 
 /// Blocks looked at for one proof.
 const MAX_STEPS: u32 = 200;
+/// Paths that meet and are all looked at.
+const MAX_MEETING: usize = 6;
 /// Conditions inside conditions, meetings inside paths.
 const MAX_DEPTH: u32 = 6;
 
@@ -63,7 +65,59 @@ impl Engine<'_> {
             return Refinement::nothing();
         }
         let query = self.query(value);
-        self.facts_on_path(query, block, limit, None)
+        if self.rebuilding {
+            return self.facts_on_path(query, block, limit, None);
+        }
+        self.facts_of_calls(value, block, limit).meet(self.facts_at_start(query, block))
+    }
+
+    /// What is proved of a value where a block begins. Kept for the rest of the pass: blocks that dominate this one are evaluated.
+    fn facts_at_start(&mut self, query: Query, block: BlockId) -> Refinement {
+        let prepared = self.prepare(self.frame().function);
+        let mut path = Vec::new();
+        let mut at = block;
+        let mut proof = loop {
+            if let Some(known) = self.frame().facts.get(&(query.value, at)) {
+                break known.clone();
+            }
+            path.push(at);
+            match prepared.dominators.parent(at) {
+                Some(parent) if path.len() < MAX_STEPS as usize => at = parent,
+                _ => break Refinement::nothing(),
+            }
+        };
+        for at in path.into_iter().rev() {
+            if let Some(parent) = prepared.dominators.parent(at) {
+                proof = proof.meet(self.facts_of_calls(query.value, parent, None));
+                self.proof_steps = MAX_STEPS;
+                proof = proof.meet(self.facts_of_entry(query, at, parent));
+            }
+            self.frame_mut().facts.insert((query.value, at), proof.clone());
+        }
+        proof
+    }
+
+    /// What is proved by coming into a block, beyond what holds in its dominator.
+    fn facts_of_entry(&mut self, query: Query, block: BlockId, parent: BlockId) -> Refinement {
+        let preds = &self.function().blocks[block.index()].preds;
+        if let [pred] = preds[..] {
+            return self.facts_of_edge(query, pred, block);
+        }
+        let prepared = self.prepare(self.frame().function);
+        let has_back_edge = preds.iter().any(|pred| prepared.dominators.is_back_edge(*pred, block));
+        if has_back_edge || query.depth >= MAX_DEPTH || preds.len() > MAX_MEETING {
+            return Refinement::nothing();
+        }
+        let mut joined = Refinement::impossible();
+        for pred in preds {
+            if self.frame().executed[pred.index()] {
+                joined = joined.join(self.facts_on_path(query.deeper(), *pred, None, Some(parent)));
+            }
+            if joined.is_trivial() {
+                break;
+            }
+        }
+        joined
     }
 
     /// What is proved of a value from the block up to `stop`, which is not included.
@@ -82,23 +136,8 @@ impl Engine<'_> {
             self.proof_steps -= 1;
             proof = proof.meet(self.facts_of_calls(value, at, limit));
             limit = None;
-            let preds = &self.function().blocks[at.index()].preds;
             let Some(parent) = prepared.dominators.parent(at) else { break };
-            if let [pred] = preds[..] {
-                proof = proof.meet(self.facts_of_edge(query, pred, at));
-                at = pred;
-                continue;
-            }
-            let has_back_edge = preds.iter().any(|pred| prepared.dominators.is_back_edge(*pred, at));
-            if !has_back_edge && query.depth < MAX_DEPTH && preds.len() <= 6 {
-                let mut joined = Refinement::impossible();
-                for pred in preds.clone() {
-                    if self.frame().executed[pred.index()] {
-                        joined = joined.join(self.facts_on_path(query.deeper(), pred, None, Some(parent)));
-                    }
-                }
-                proof = proof.meet(joined);
-            }
+            proof = proof.meet(self.facts_of_entry(query, at, parent));
             at = parent;
         }
         proof

@@ -1,17 +1,32 @@
-//! Lists, tuples, sets and dictionaries that the program makes.
+//! Lists, tuples, sets, dictionaries and objects that the program makes.
 //!
-//! A container knows its values by constant key or position as long as they are certain, and a summary of all others.
-//! A store on the straight line of code that made the container replaces what was there; any other store adds to it.
+//! A container knows its values by constant key or position as long as they are certain, and a summary of all others; an object
+//! of a class knows its attributes by name. A store on the straight line of code that made the object replaces what was there;
+//! any other store adds to it. The straight line leads into the functions that it calls and out of them again:
+//!
+//! ```python
+//! box = Box(request.args["q"])      # one object of the heap, made here
+//! box.clear()                       # `self.value = ""` in `clear`, which no branch guards: replaces
+//! if flag:
+//!     box.fill(name)                # adds: the value is now "" or the name
+//! ```
 
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
+use rustc_hash::{FxHashMap, FxHasher};
+
 use super::Engine;
-use crate::ir::{BlockId, FunctionId, Terminator, ValueId};
+use crate::ir::{BlockId, FunctionId, FunctionKind, Terminator, ValueId};
 use crate::text::Text;
 use crate::value::{HeapId, Object, Value};
 
 /// Blocks of a straight line that are looked at.
 const MAX_LINE: usize = 200;
+/// Elements of a list that are told apart.
+const MAX_POSITIONS: i64 = 64;
+/// Objects that may make one call differ from another.
+const MAX_REACHED: usize = 16;
 
 /// A constant key or position.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,7 +35,7 @@ pub(crate) enum Key {
     Name(Rc<str>),
 }
 
-/// A container.
+/// A container, or an object with its attributes.
 #[derive(Debug, Clone)]
 pub(crate) struct HeapObject {
     pub(crate) fields: Vec<(Key, Value)>,
@@ -33,6 +48,10 @@ pub(crate) struct HeapObject {
     pub(crate) is_dict: bool,
     /// Where the container was made.
     place: (FunctionId, BlockId),
+    /// It stands for several that one variable holds at different times.
+    is_merged: bool,
+    /// Counts the changes.
+    version: u32,
 }
 
 impl HeapObject {
@@ -41,7 +60,66 @@ impl HeapObject {
     }
 }
 
+/// The objects that an evaluation of a function made, by instruction, and those of the functions that it called: evaluated once
+/// more, the same instructions of the same calls make the same objects.
+#[derive(Debug, Default)]
+pub(super) struct Allocations {
+    own: FxHashMap<(ValueId, u8), HeapId>,
+    called: FxHashMap<(ValueId, FunctionId), Allocations>,
+}
+
+impl Allocations {
+    /// Whether the object was made here.
+    pub(super) fn made(&self, id: HeapId) -> bool {
+        self.own.values().any(|own| *own == id) || self.called.values().any(|called| called.made(id))
+    }
+}
+
 impl Engine<'_> {
+    /// What an earlier evaluation of the same call made.
+    pub(super) fn enter_heap(&mut self, function: FunctionId, is_root: bool) -> Allocations {
+        let lasting = is_root || self.module.functions[function.index()].kind == FunctionKind::ClassBody;
+        if lasting {
+            return self.lasting.remove(&function).unwrap_or_default();
+        }
+        let Some(caller) = self.frames.last_mut() else { return Allocations::default() };
+        caller.heap.called.remove(&(caller.inst, function)).unwrap_or_default()
+    }
+
+    pub(super) fn leave_heap(&mut self, function: FunctionId, is_root: bool, heap: Allocations) {
+        if heap.own.is_empty() && heap.called.is_empty() {
+            return;
+        }
+        let lasting = is_root || self.module.functions[function.index()].kind == FunctionKind::ClassBody;
+        if lasting {
+            self.lasting.insert(function, heap);
+        } else if let Some(caller) = self.frames.last_mut() {
+            caller.heap.called.insert((caller.inst, function), heap);
+        }
+    }
+
+    /// The state of everything that the parameters lead to: a call is the same only with the same state.
+    pub(super) fn heap_stamp(&self, params: &[Value]) -> u64 {
+        let mut reached: Vec<HeapId> = params.iter().filter_map(receiver_or_self).collect();
+        if reached.is_empty() {
+            return 0;
+        }
+        let mut hasher = FxHasher::default();
+        let mut at = 0;
+        while at < reached.len() {
+            let object = &self.heap[reached[at].0 as usize];
+            (reached[at], object.version).hash(&mut hasher);
+            let values = object.fields.iter().map(|(_, value)| value).chain(&object.rest);
+            for id in values.filter_map(receiver_or_self) {
+                if reached.len() < MAX_REACHED && !reached.contains(&id) {
+                    reached.push(id);
+                }
+            }
+            at += 1;
+        }
+        hasher.finish()
+    }
+
     /// The container that this instruction makes.
     pub(super) fn allocate(&mut self, at: ValueId, is_dict: bool) -> HeapId {
         self.allocate_part(at, 0, is_dict)
@@ -49,25 +127,60 @@ impl Engine<'_> {
 
     /// One of several containers that an instruction makes.
     pub(super) fn allocate_part(&mut self, at: ValueId, part: u8, is_dict: bool) -> HeapId {
-        let place = self.place();
-        let fresh = HeapObject { fields: Vec::new(), rest: None, keys: None, next: Some(0), is_dict, place };
-        if let Some(id) = self.frame().heap.get(&(at, part)).copied() {
+        if let Some(id) = self.frame().heap.own.get(&(at, part)).copied() {
             // Made again in a later pass: the same elements are about to be stored in the same places.
             let object = &mut self.heap[id.0 as usize];
             object.next = object.next.map(|_| 0);
             return id;
         }
+        let place = self.place();
+        let fresh = HeapObject {
+            fields: Vec::new(),
+            rest: None,
+            keys: None,
+            next: Some(0),
+            is_dict,
+            place,
+            is_merged: false,
+            version: 0,
+        };
         let id = HeapId(self.heap.len() as u32);
         self.heap.push(fresh);
-        self.frame_mut().heap.insert((at, part), id);
+        self.frame_mut().heap.own.insert((at, part), id);
         id
     }
 
-    /// The first block of the straight line of code that is being evaluated, and its function.
+    /// An object that outsiders made.
+    pub(super) fn hostile_heap(&mut self, fields: Vec<(Key, Value)>, rest: Value) -> HeapId {
+        let id = HeapId(self.heap.len() as u32);
+        self.heap.push(HeapObject {
+            fields,
+            keys: Some(rest.clone()),
+            rest: Some(rest),
+            next: None,
+            is_dict: true,
+            place: (FunctionId(0), BlockId(0)),
+            is_merged: false,
+            version: 0,
+        });
+        id
+    }
+
+    /// The first block of the straight line of code that is being evaluated, and its function. A function that is called on a
+    /// straight line begins on it.
     fn place(&self) -> (FunctionId, BlockId) {
-        let frame = self.frame();
-        let blocks = &self.function().blocks;
-        let mut block = frame.block;
+        let mut place = (FunctionId(0), BlockId(0));
+        for frame in self.frames.iter().rev() {
+            place = (frame.function, self.line_start(frame.function, frame.block));
+            if frame.is_root || place.1 != BlockId(0) {
+                break;
+            }
+        }
+        place
+    }
+
+    fn line_start(&self, function: FunctionId, mut block: BlockId) -> BlockId {
+        let blocks = &self.module.functions[function.index()].blocks;
         for _ in 0..MAX_LINE {
             let [pred] = blocks[block.index()].preds[..] else { break };
             match blocks[pred.index()].terminator {
@@ -76,7 +189,15 @@ impl Engine<'_> {
                 _ => break,
             }
         }
-        (frame.function, block)
+        block
+    }
+
+    /// Whether a loop over a value has no round.
+    pub(super) fn is_empty(&self, iterable: ValueId) -> bool {
+        let Object::Container(heap) = self.known(iterable).object else { return false };
+        let object = &self.heap[heap.0 as usize];
+        let certain = object.fields.is_empty() && object.rest.is_none() && object.keys.is_none();
+        certain && object.next == Some(0) && object.place.0 == self.frame().function
     }
 
     /// The length of a list, where all of its elements are known.
@@ -86,8 +207,16 @@ impl Engine<'_> {
         object.next.filter(|_| certain && !object.is_dict)
     }
 
+    /// Whether a dictionary surely has no such key.
+    pub(super) fn lacks(&self, id: HeapId, key: &Key) -> bool {
+        let object = &self.heap[id.0 as usize];
+        let certain = object.rest.is_none() && object.keys.is_none() && object.place == self.place();
+        object.is_dict && certain && !object.has(key)
+    }
+
     pub(super) fn forget_positions(&mut self, id: HeapId) {
         let object = &mut self.heap[id.0 as usize];
+        object.version += 1;
         if object.is_dict {
             return;
         }
@@ -97,8 +226,19 @@ impl Engine<'_> {
         }
     }
 
+    /// Either of two containers.
+    pub(super) fn merged(&mut self, one: HeapId, other: HeapId) -> HeapId {
+        let mut merged = one;
+        if !self.heap[one.0 as usize].is_merged {
+            merged = HeapId(self.heap.len() as u32);
+            self.heap.push(HeapObject { is_merged: true, ..self.heap[one.0 as usize].clone() });
+        }
+        self.pour(merged, other);
+        merged
+    }
+
     /// Everything that `other` holds may be in `kept` too.
-    pub(super) fn pour(&mut self, kept: HeapId, other: HeapId) {
+    fn pour(&mut self, kept: HeapId, other: HeapId) {
         let object = self.heap[other.0 as usize].clone();
         if self.heap[kept.0 as usize].is_dict {
             return self.merge_into(kept, &Value::new(Object::Container(other), Text::unknown()));
@@ -118,6 +258,7 @@ impl Engine<'_> {
         let place = self.place();
         let object = &mut self.heap[id.0 as usize];
         if object.place == place {
+            object.version += 1;
             (object.fields, object.rest, object.keys, object.next) = (Vec::new(), None, None, Some(0));
         }
     }
@@ -155,6 +296,7 @@ impl Engine<'_> {
     /// Moves every element from a position on.
     fn shift(&mut self, id: HeapId, from: i64, by: i64) {
         let object = &mut self.heap[id.0 as usize];
+        object.version += 1;
         for (key, _) in &mut object.fields {
             if let Key::Index(index) = key
                 && *index >= from
@@ -189,33 +331,33 @@ impl Engine<'_> {
     }
 
     pub(super) fn store_key(&mut self, id: HeapId, key: Option<Key>, value: &Value) {
+        let Some(key) = key else { return self.store_rest(id, value) };
         let place = self.place();
         let object = &mut self.heap[id.0 as usize];
         let replace = object.place == place;
-        match key {
-            Some(key) => match object.fields.iter_mut().find(|(known, _)| *known == key) {
-                Some((_, slot)) => *slot = if replace { value.clone() } else { slot.join(value) },
-                None => object.fields.push((key, value.clone())),
-            },
-            None => self.store_rest(id, value),
+        match object.fields.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, slot)) if slot == value => return,
+            Some((_, slot)) => *slot = if replace { value.clone() } else { slot.join(value) },
+            None => object.fields.push((key, value.clone())),
         }
+        object.version += 1;
     }
 
     pub(super) fn store_rest(&mut self, id: HeapId, value: &Value) {
         let object = &mut self.heap[id.0 as usize];
-        object.rest = Some(object.rest.as_ref().map_or_else(|| value.clone(), |known| known.join(value)));
+        add(&mut object.rest, value, &mut object.version);
     }
 
     pub(super) fn store_dynamic_key(&mut self, id: HeapId, key: &Value) {
         let object = &mut self.heap[id.0 as usize];
-        object.keys = Some(object.keys.as_ref().map_or_else(|| key.clone(), |known| known.join(key)));
+        add(&mut object.keys, key, &mut object.version);
     }
 
     pub(super) fn append(&mut self, id: HeapId, value: &Value) {
         let place = self.place();
         let object = &mut self.heap[id.0 as usize];
         match object.next {
-            Some(next) if object.place == place && next < 64 => {
+            Some(next) if object.place == place && next < MAX_POSITIONS => {
                 object.next = Some(next + 1);
                 self.store_key(id, Some(Key::Index(next)), value);
             }
@@ -287,6 +429,23 @@ impl Engine<'_> {
             members.extend(value.text.as_constants()?.into_iter().map(Rc::from));
         }
         Some(members)
+    }
+}
+
+/// Adds what a slot may be besides.
+fn add(slot: &mut Option<Value>, value: &Value, version: &mut u32) {
+    let joined = slot.as_ref().map_or_else(|| value.clone(), |known| known.join(value));
+    if slot.as_ref() != Some(&joined) {
+        *slot = Some(joined);
+        *version += 1;
+    }
+}
+
+/// The object of the heap that a value is or is bound to.
+fn receiver_or_self(value: &Value) -> Option<HeapId> {
+    match &value.object {
+        Object::Bound(_, receiver) => receiver.heap_id(),
+        _ => value.heap_id(),
     }
 }
 

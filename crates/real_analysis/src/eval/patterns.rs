@@ -45,6 +45,17 @@ impl Engine<'_> {
             let message = "an unescaped dot in the name of a host stands for any character".to_owned();
             self.report(Weakness::OpenHostPattern, range, message, 0.7, Vec::new());
         }
+        let removes = matches!(method, "sub" | "subn")
+            && positional(args, 0).is_some_and(|to| to.text.as_constant() == Some(""));
+        if removes
+            && pattern
+                .text
+                .as_constant()
+                .is_some_and(|pattern| pattern.to_ascii_lowercase().contains("<script"))
+        {
+            let message = Weakness::TagFilter.consequence().to_owned();
+            self.report(Weakness::TagFilter, self.current_range(), message, 0.7, Vec::new());
+        }
         let known = pattern.text.as_constant().and_then(|pattern| regex::parse(pattern, false));
         let hole = subject.text.summary();
         // What a group holds was matched by the pattern.

@@ -1,12 +1,14 @@
 //! What returns say: the summary of a function, and returned texts that are sinks by contract.
 
 use super::{Engine, Summary};
-use crate::ThreatModel;
 use crate::facts::Refinement;
 use crate::ir::{BlockId, FunctionKind, Op, ValueId};
 use crate::rules;
-use crate::text::Text;
 use crate::value::{Object, Value};
+use crate::{Returned, ThreatModel};
+
+/// Stands for what a generator gives among the instructions of its function.
+const GENERATED: ValueId = ValueId(u32::MAX);
 
 impl Engine<'_> {
     /// The summary of the function that was just evaluated.
@@ -17,8 +19,8 @@ impl Engine<'_> {
         }
         self.keep_captured();
         let returned = self.frame().returned.clone();
-        let mut value: Option<Value> = self.frame().yielded.as_ref().map(generated);
-        for (block, result) in &returned {
+        let mut value = self.generated();
+        for (block, result) in returned.iter().filter(|_| !body.is_generator) {
             let result = self.value_at(*result, *block, None);
             value = Some(value.map_or_else(|| result.clone(), |known| known.join(&result)));
         }
@@ -28,6 +30,13 @@ impl Engine<'_> {
             truthy: nothing.clone(),
             falsy: nothing.clone(),
             returns: nothing,
+            raised: self
+                .frame()
+                .raised
+                .iter()
+                .filter(|(handler, _)| handler.is_none())
+                .map(|(_, value)| value.clone())
+                .collect(),
         };
         let inputs: Vec<(usize, ValueId)> = body
             .insts
@@ -58,12 +67,26 @@ impl Engine<'_> {
         summary
     }
 
+    /// What a generator gives: iterating over it gives what it yields. A context manager's `with` binds that.
+    fn generated(&mut self) -> Option<Value> {
+        let yielded = self.frame().yielded.clone()?;
+        let function = self.frame().function;
+        if self.is_decorated(function, &["contextlib.contextmanager", "contextlib.asynccontextmanager"]) {
+            return Some(yielded);
+        }
+        let list = self.allocate(GENERATED, false);
+        self.forget_positions(list);
+        self.store_rest(list, &yielded);
+        Some(self.container(list))
+    }
+
     fn keep_class_attributes(&mut self) {
         let body = self.function();
         let Some(class) = body.class else { return };
         for (name, id) in &body.writes {
             if let Some(value) = self.frame().values[id.index()].clone() {
                 self.set_field(class, *name, &value);
+                self.class_values.insert((class, *name), value);
             }
         }
     }
@@ -72,12 +95,13 @@ impl Engine<'_> {
     fn keep_captured(&mut self) {
         let body = self.function();
         let function = self.frame().function;
-        if body.kind == FunctionKind::ClassBody
-            || !self.module.functions.iter().any(|inner| inner.parent == Some(function))
-        {
+        if body.kind == FunctionKind::ClassBody {
             return;
         }
         for (name, id) in &body.writes {
+            if !self.captured.contains(&(function, *name)) {
+                continue;
+            }
             if let Some(value) = self.frame().values[id.index()].clone() {
                 if function.0 == 0 {
                     self.set_global(*name, &value);
@@ -86,6 +110,13 @@ impl Engine<'_> {
                 }
             }
         }
+    }
+
+    /// `get_redirect_url` of a view returns where the client is sent.
+    fn is_redirect_hook(&self) -> bool {
+        let body = self.function();
+        let named = matches!(self.name(body.name), "get_redirect_url" | "get_success_url");
+        named && body.class.is_some_and(|class| self.has_view_base(class))
     }
 
     /// A public function that returns a text in a language hands it to someone who will interpret it.
@@ -99,7 +130,8 @@ impl Engine<'_> {
             return;
         }
         let contract = self.options.returns.filter(|_| is_entry);
-        let is_route = self.is_route(function);
+        let contract = contract.or_else(|| self.is_redirect_hook().then_some(Returned::Url));
+        let is_route = self.is_route(function) || self.is_redirect_hook();
         if is_route && contract.is_none() && !self.returns_pages && !self.pages.contains(&function) {
             return;
         }
@@ -128,15 +160,5 @@ impl Engine<'_> {
         let message = rules::message(weakness, &self.origin_of(sources));
         let confidence = verdict.confidence * self.confidence_of(sources) * 0.9;
         self.report(weakness, range, message, confidence, flow);
-    }
-}
-
-/// A generator: iterating gives what was yielded.
-fn generated(yielded: &Value) -> Value {
-    let taint = yielded.taint();
-    if taint == 0 {
-        Value::unknown()
-    } else {
-        Value::new(Object::Unknown, Text::hole(yielded.text.summary()))
     }
 }

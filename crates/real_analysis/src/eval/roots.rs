@@ -3,11 +3,12 @@
 use super::Engine;
 use rustc_hash::FxHashSet;
 
+use super::heap::Key;
 use crate::ir::{
     Annotation, ClassId, Function, FunctionId, FunctionKind, Module, Op, Param, ParamKind, Symbol,
 };
-use crate::library::{HARMLESS_TYPES, Origin, PAGE_FRAMEWORKS, WEB_FRAMEWORKS};
-use crate::text::Text;
+use crate::library::{ERROR_DECORATORS, HARMLESS_TYPES, Origin, PAGE_FRAMEWORKS, WEB_FRAMEWORKS};
+use crate::text::{Taint, Text};
 use crate::value::{Object, Value};
 use crate::{Mode, ThreatModel};
 
@@ -21,11 +22,18 @@ impl Engine<'_> {
             self.changed = false;
             self.memo.clear();
             self.run(FunctionId(0), &[], true);
-            for index in 1..self.module.functions.len() as u32 {
-                let function = FunctionId(index);
-                if self.is_root(function) {
-                    let params = self.outside_params(function);
-                    self.run(function, &params, true);
+            self.visited.clear();
+            self.contexts.fill(0);
+            // Whoever is called by the program only is seen with what the program gives.
+            for exposed in [true, false] {
+                for index in 1..self.module.functions.len() as u32 {
+                    let function = FunctionId(index);
+                    let is_due = self.caller(function).is_some() == exposed
+                        && (exposed || !self.visited.contains(&function));
+                    if is_due && self.is_root(function) {
+                        let params = self.outside_params(function);
+                        self.run(function, &params, true);
+                    }
                 }
             }
             if !self.changed {
@@ -97,6 +105,7 @@ impl Engine<'_> {
         // A method without its class is still a method.
         let is_method =
             body.params.first().is_some_and(|param| matches!(self.name(param.name), "self" | "cls"));
+        let handles_errors = self.handles_errors(function);
         let skip = (body.class.is_some() && !is_static) || is_method;
         let params = body.params.iter().enumerate().map(|(index, param)| {
             if index == 0 && skip {
@@ -104,6 +113,8 @@ impl Engine<'_> {
             }
             let default = self.default_of(function, index);
             match caller {
+                Some(_) if self.numeric_parts.contains(&(function, param.name)) => Value::number(),
+                Some(_) if handles_errors && !self.is_request(param) => Value::unknown(),
                 Some(origin) => self.hostile_param(param, default.as_ref(), origin),
                 None => typed_param(param),
             }
@@ -111,12 +122,25 @@ impl Engine<'_> {
         params.collect::<Vec<_>>()
     }
 
+    /// Whether a framework calls the function with an exception.
+    fn handles_errors(&self, function: FunctionId) -> bool {
+        let decorators = &self.closures[function.index()].decorators;
+        decorators.iter().any(|decorator| match &decorator.object {
+            Object::Instance(path) => {
+                path.rsplit('.').next().is_some_and(|name| ERROR_DECORATORS.contains(&name))
+            }
+            _ => false,
+        })
+    }
+
     /// The object of a method. Without its class, whoever made it gave it everything that it holds.
     fn receiver(&mut self, function: FunctionId, param: &Param) -> Value {
         match (self.module.functions[function.index()].class, self.caller(function)) {
-            (Some(class), _) => Value::new(Object::Local(class), Text::unknown()),
+            (Some(class), _) => Value::new(Object::Local(class, None), Text::unknown()),
             (None, Some(_)) => {
-                Value::tainted(self.source(param.range, Origin::Parameter, "the method's object"))
+                let taint = self.source(param.range, Origin::Parameter, "the method's object");
+                self.state_taint |= taint;
+                Value::tainted(taint)
             }
             (None, None) => Value::unknown(),
         }
@@ -129,7 +153,7 @@ impl Engine<'_> {
         annotated || matches!(self.name(param.name), "request" | "req")
     }
 
-    fn default_of(&self, function: FunctionId, index: usize) -> Option<Value> {
+    pub(super) fn default_of(&self, function: FunctionId, index: usize) -> Option<Value> {
         let defaults = &self.closures[function.index()].defaults;
         defaults.iter().find(|(at, _)| *at as usize == index).map(|(_, value)| value.clone())
     }
@@ -139,6 +163,11 @@ impl Engine<'_> {
         let injected = |path: &str| path.ends_with(".Depends") || path.ends_with(".Security");
         if matches!(default, Some(Value { object: Object::Instance(path), .. }) if injected(path)) {
             return Value::unknown();
+        }
+        if let Some(Value { object: Object::Partial(function, _), .. }) = default
+            && let Object::Function(function) = function.object
+        {
+            return self.injected(function);
         }
         let name = self.name(param.name);
         if self.options.trusted_params.iter().any(|trusted| trusted == name) {
@@ -153,6 +182,9 @@ impl Engine<'_> {
             return Value::number();
         }
         let taint = self.source(param.range, origin, &format!("the parameter `{name}`"));
+        if let Some(object) = annotated.and_then(|annotation| self.hostile_object(annotation, taint)) {
+            return object;
+        }
         let object = match annotated.map(|annotation| &*annotation.name) {
             _ if origin == Origin::Request && self.is_request(param) => {
                 Object::Instance("web.request".into())
@@ -161,6 +193,35 @@ impl Engine<'_> {
             _ => Object::Unknown,
         };
         Value::new(object, Text::tainted(taint))
+    }
+}
+
+impl Engine<'_> {
+    /// `Depends(function)`: what the function returns to a framework, which gives it parts of the request.
+    fn injected(&mut self, function: FunctionId) -> Value {
+        if self.frames.len() > 1 || self.is_decorated(function, &["builtins.staticmethod"]) {
+            return Value::unknown();
+        }
+        let params = self.module.functions[function.index()].params.clone();
+        let params: Vec<Value> =
+            params.iter().map(|param| self.hostile_param(param, None, Origin::Request)).collect();
+        self.run(function, &params, true).value.clone()
+    }
+
+    /// An object of a class of the program with declared fields, every one as its annotation allows.
+    fn hostile_object(&mut self, annotation: &Annotation, taint: Taint) -> Option<Value> {
+        let class =
+            self.module.classes.iter().position(|class| *self.name(class.name) == *annotation.name)?;
+        let fields = &self.module.classes[class].fields;
+        if fields.is_empty() {
+            return None;
+        }
+        let fields = fields.iter().map(|(field, annotation)| {
+            let value = if is_harmless(annotation) { typed(annotation) } else { Value::tainted(taint) };
+            (Key::Name(self.module.symbols.shared(*field)), value)
+        });
+        let heap = self.hostile_heap(fields.collect(), Value::tainted(taint));
+        Some(Value::new(Object::Local(ClassId(class as u32), Some(heap)), Text::tainted(taint)))
     }
 }
 
@@ -193,6 +254,17 @@ pub(super) fn called_by_others(module: &Module) -> FxHashSet<FunctionId> {
     called.map(|(index, _)| FunctionId(index as u32)).collect()
 }
 
+/// The variables of each function, and of the module, that other functions read.
+pub(super) fn captured(module: &Module) -> FxHashSet<(FunctionId, Symbol)> {
+    let insts = module.functions.iter().flat_map(|function| &function.insts);
+    let read = insts.filter_map(|inst| match inst.op {
+        Op::Global(name) => Some((FunctionId(0), name)),
+        Op::Free(function, name) => Some((function, name)),
+        _ => None,
+    });
+    read.collect()
+}
+
 /// Whether every function's name begins with an underscore.
 pub(super) fn all_private(module: &Module) -> bool {
     let functions = module.functions.iter().filter(|function| function.kind == FunctionKind::Function);
@@ -212,9 +284,14 @@ pub(super) fn returns_pages(module: &Module) -> bool {
 }
 
 fn typed_param(param: &Param) -> Value {
-    match param.annotation.as_ref().map(|annotation| &*annotation.name) {
-        Some("int" | "float" | "bool" | "complex" | "Decimal" | "decimal.Decimal") => Value::number(),
-        Some("str") => Value::string(Text::unknown()),
+    param.annotation.as_ref().map_or_else(Value::unknown, typed)
+}
+
+/// Some value of the annotated type.
+fn typed(annotation: &Annotation) -> Value {
+    match &*annotation.name {
+        "int" | "float" | "bool" | "complex" | "Decimal" | "decimal.Decimal" => Value::number(),
+        "str" => Value::string(Text::unknown()),
         _ => Value::unknown(),
     }
 }

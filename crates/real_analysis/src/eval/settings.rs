@@ -104,8 +104,10 @@ impl Engine<'_> {
                 matches!(value.map(|value| value.object), Some(Object::Int(number)) if number & bits != 0)
             }
             When::Constant => value.is_some_and(|value| {
-                value.text.as_constants().is_some_and(|texts| texts.iter().any(|text| text.len() >= 8))
-                    && !value.is_number()
+                let repeats = |segment: &Segment| matches!(segment, Segment::Repeat(part) if part.as_constants().is_some());
+                let repeated = value.text.alternatives().iter().any(|segments| matches!(&segments[..], [only] if repeats(only)));
+                let long = value.text.as_constants().is_some_and(|texts| texts.iter().any(|text| text.len() >= 8));
+                (long || repeated) && !value.is_number()
             }),
             When::Is(names) => value.is_some_and(|value| self.is_one_of(&value, names)),
             When::KeyFalse(key) => value.is_some_and(|value| match value.object {

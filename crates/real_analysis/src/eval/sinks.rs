@@ -34,6 +34,11 @@ impl Engine<'_> {
                     return self.judge(concept, &api.path, &value.text, origin, &situation);
                 }
             }
+            // What is no text is sent as JSON.
+            Concept::Html if matches!(value.object, Object::Container(heap) if self.heap[heap.0 as usize].is_dict) =>
+            {
+                return;
+            }
             Concept::Row => {
                 if let Object::Container(heap) = value.object {
                     let cell = self.any_element(heap);
@@ -98,7 +103,11 @@ impl Engine<'_> {
         }
         let own_files =
             !sound && caller < rules::origin_weight(Origin::Request) && self.options.entry_point.is_none();
-        if own_files && concept == Concept::Path && path::is_named_by_caller(&text) {
+        let own_state = verdict.taint & !self.state_taint == 0;
+        if own_files
+            && concept == Concept::Path
+            && (own_state || path::is_named_by_caller(&text, self.state_taint))
+        {
             return;
         }
         let names_program = !sound && concept == Concept::Command && !situation.shell;
@@ -156,6 +165,17 @@ impl Engine<'_> {
         }
     }
 
+    /// Whether data comes from the caller of a library, and from nobody else.
+    pub(super) fn is_of_caller(&self, taint: Taint) -> bool {
+        let of = |origin| {
+            self.sources
+                .iter()
+                .enumerate()
+                .any(|(index, source)| taint & 1 << index != 0 && source.origin == origin)
+        };
+        of(Origin::Parameter) && !of(Origin::Request) && !of(Origin::User)
+    }
+
     /// Reports what happens to tainted data in the current instruction.
     pub(super) fn report_taint(
         &mut self,
@@ -183,7 +203,7 @@ impl Engine<'_> {
 
     fn exposes_attributes(&self, value: &Value, depth: u32) -> bool {
         match &value.object {
-            Object::Local(class) => !self.guards_attributes(*class),
+            Object::Local(class, _) => !self.guards_attributes(*class),
             Object::Class(_) | Object::Function(_) | Object::Bound(..) | Object::Path(_) => true,
             Object::Container(heap) => {
                 depth < 3 && self.exposes_attributes(&self.any_element(*heap), depth + 1)
@@ -206,7 +226,7 @@ impl Engine<'_> {
     }
 
     /// A program and its arguments.
-    fn check_command_list(
+    pub(super) fn check_command_list(
         &mut self,
         heap: crate::value::HeapId,
         value: &Value,
@@ -367,12 +387,15 @@ impl Engine<'_> {
         if !library::VIEW_METHODS.contains(&name.strip_prefix("do_").unwrap_or(name)) {
             return false;
         }
+        self.has_view_base(class)
+    }
+
+    /// Whether a class is a framework's view, by the names of its bases.
+    pub(super) fn has_view_base(&self, class: crate::ir::ClassId) -> bool {
+        let is_view = |path: &str| library::VIEW_CLASSES.iter().any(|suffix| path.ends_with(suffix));
         self.bases[class.index()].iter().any(|base| match &base.object {
-            Object::Path(path) => library::VIEW_CLASSES.iter().any(|suffix| path.ends_with(suffix)),
-            Object::Class(base) => self.bases[base.index()].iter().any(|base| {
-                base.path_name()
-                    .is_some_and(|path| library::VIEW_CLASSES.iter().any(|suffix| path.ends_with(suffix)))
-            }),
+            Object::Path(path) => is_view(path),
+            Object::Class(base) => self.bases[base.index()].iter().filter_map(Value::path_name).any(is_view),
             _ => false,
         })
     }

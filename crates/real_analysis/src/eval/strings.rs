@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::heap::key_of;
+use super::operators::{escaped_parts, is_markup};
 use super::ops::formatted;
 use crate::ir::{ArgKind, Symbol};
 use crate::rules::Weakness;
@@ -27,6 +28,13 @@ impl Engine<'_> {
     pub(super) fn string_method(&mut self, name: &str, receiver: &Value, args: &Arguments) -> Option<Value> {
         let text = &receiver.text;
         let constant = |index| positional(args, index).and_then(|value| value.text.as_constant());
+        if let Some(known) = text.as_constant().filter(|_| receiver.object == Object::Text) {
+            let folded =
+                Self::constant_method(known, name, args).or_else(|| self.constant_split(known, name, args));
+            if folded.is_some() {
+                return folded;
+            }
+        }
         Some(match name {
             "strip" | "lstrip" | "rstrip" | "removeprefix" | "removesuffix" | "expandtabs" => match text
                 .as_constant()
@@ -48,6 +56,10 @@ impl Engine<'_> {
             "join" => {
                 let iterable = positional(args, 0).cloned().unwrap_or_else(Value::unknown);
                 Value::string(self.join(text, &iterable))
+            }
+            "format" if is_markup(receiver) => {
+                let filled = Value::string(self.format_method(text, args));
+                escaped_parts(receiver, &filled)
             }
             "format" => Value::string(self.format_method(text, args)),
             "format_map" => {
@@ -122,6 +134,7 @@ impl Engine<'_> {
                 FormatPiece::Text(constant) => Text::constant(constant),
                 FormatPiece::Field { name, repr, spec } => {
                     let value = self.format_argument(name, &mut automatic, args);
+                    let value = self.stringified(&value);
                     formatted(&value, repr, spec)
                 }
             };
@@ -174,6 +187,7 @@ impl Engine<'_> {
                 PercentPiece::Text(constant) => Text::constant(constant),
                 PercentPiece::Value { name, conversion } => {
                     let value = self.percent_argument(values, name, &mut next);
+                    let value = self.stringified(&value);
                     match conversion {
                         's' => value.text.clone(),
                         'r' | 'a' => formatted(&value, true, ""),
@@ -247,6 +261,10 @@ fn translated(hole: Hole, table: Option<&Value>) -> Hole {
         Some(table) if matches!(&table.object, Object::Instance(path) if &**path == "str.maketrans") => {
             let removed = table.text.as_constant().map_or(Mask::NONE, Mask::of);
             Hole { mask: hole.mask.minus(removed), ..hole }
+        }
+        // A table of another file that is named after what it does.
+        Some(Value { object: Object::Path(path), .. }) if path.to_ascii_lowercase().contains("escape") => {
+            Hole { mask: hole.mask.minus(Mask::ascii(b"<>\"'")), checks: Checks::NONE, ..hole }
         }
         _ => Hole { checks: Checks::NONE, mask: Mask::ANY, ..hole },
     }

@@ -97,7 +97,9 @@ impl Engine<'_> {
             let better = self.rebuilt(operand, depth + 1)?;
             saved.push((operand, self.frame_mut().values[operand.index()].replace(better)));
         }
+        let before = std::mem::replace(&mut self.rebuilding, true);
         let again = self.evaluate_pure(value, op);
+        self.rebuilding = before;
         for (operand, value) in saved.into_iter().rev() {
             self.frame_mut().values[operand.index()] = value;
         }

@@ -1,4 +1,4 @@
-//! Python source. Digits and arithmetic are harmless; letters can call something.
+//! Python source. Digits and arithmetic are harmless, and so is one literal between quotes; letters can call something.
 
 use super::{Verdict, scan};
 use crate::text::{Checks, Hole, Mask, Text};
@@ -11,7 +11,8 @@ pub(crate) fn judge(text: &Text) -> Option<Verdict> {
 }
 
 fn breaks(hole: Hole) -> bool {
-    !hole.mask.within(ARITHMETIC) && !hole.checks.has(Checks::TREE_CHECKED)
+    let literal = hole.checks.has(Checks::QUOTE_FIRST) && hole.checks.has(Checks::NO_QUOTE_INSIDE);
+    !hole.mask.within(ARITHMETIC) && !hole.checks.has(Checks::TREE_CHECKED) && !literal
 }
 
 /// Whether hostile content can name any module or attribute.
@@ -19,9 +20,13 @@ pub(crate) fn judge_name(text: &Text) -> Option<Verdict> {
     scan(text, &(), &mut |(), _| (), &mut |(), hole| (!hole.mask.within(Mask::NUMBER)).then_some(0.7))
 }
 
-/// Whether a constant is plain arithmetic, which a program may as well compute by `eval`.
+/// Whether a constant only computes or names something: nothing in it is called or imported.
 pub(crate) fn is_harmless(text: &Text) -> bool {
-    text.as_constants().is_some_and(|texts| texts.iter().all(|text| Mask::of(text).within(ARITHMETIC)))
+    let calm = |text: &&str| {
+        Mask::of(text).within(ARITHMETIC)
+            || !(text.contains(['(', '@', ';', '\n']) || text.contains("import"))
+    };
+    text.as_constants().is_some_and(|texts| texts.iter().all(calm))
         || text.summary().checks.has(Checks::TREE_CHECKED)
         || text.summary().mask.within(ARITHMETIC)
 }

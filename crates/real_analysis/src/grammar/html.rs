@@ -17,6 +17,14 @@ pub(crate) fn judge(text: &Text) -> Option<Verdict> {
     scan(text, &State::Text, &mut advance, &mut |state, hole| breaks(state, hole))
 }
 
+/// `<`, `>` and `&` become entities, and the quotes with them.
+pub(crate) fn escaped(text: &Text, quotes: bool) -> Text {
+    let removed = if quotes { Mask::ascii(b"<>\"'") } else { Mask::ascii(b"<>") };
+    text.map(&|hole| Hole { mask: hole.mask.minus(removed).union(Mask::ascii(b"&;#")), ..hole }, &|text| {
+        text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    })
+}
+
 fn breaks(state: &State, hole: Hole) -> Option<f32> {
     let dangerous = match state {
         State::Text => hole.mask.has('<'),

@@ -2,7 +2,7 @@
 //! that the whole path stays where it should.
 
 use super::{Verdict, scan};
-use crate::text::{Checks, Hole, Segment, Text};
+use crate::text::{Checks, Hole, Segment, Taint, Text};
 
 /// Whether hostile content can lead to another folder.
 pub(crate) fn judge(text: &Text) -> Option<Verdict> {
@@ -23,9 +23,10 @@ fn leaves(hole: Hole, after_text: bool) -> bool {
 }
 
 /// Whether the whole path is the caller's: it names a file of its own, and there is no folder to leave.
-pub(crate) fn is_named_by_caller(text: &Text) -> bool {
-    let begins =
-        |segments: &[Segment]| matches!(segments.first(), Some(Segment::Hole(hole)) if hole.taint != 0);
+///
+/// What comes from `state`, the object that the caller uses, is a folder as good as a constant one.
+pub(crate) fn is_named_by_caller(text: &Text, state: Taint) -> bool {
+    let begins = |segments: &[Segment]| matches!(segments.first(), Some(Segment::Hole(hole)) if hole.taint & !state != 0);
     let tainted = |segments: &&Vec<Segment>| Text::from_alternatives(vec![(*segments).clone()]).taint() != 0;
     text.alternatives().iter().filter(tainted).all(|segments| begins(segments))
 }

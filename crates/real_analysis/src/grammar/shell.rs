@@ -15,9 +15,88 @@ struct State {
 const OPERATORS: Mask = Mask::ascii(b";&|`$<>()\n\r'\"\\*?[]!#");
 const IN_DOUBLE: Mask = Mask::ascii(b"\"`$\\");
 const COMMANDS: &[&str] = &[
-    "echo", "ls", "cat", "rm", "cp", "mv", "ping", "curl", "wget", "grep", "find", "tar", "zip", "unzip",
-    "git", "sudo", "chmod", "chown", "mkdir", "touch", "nslookup", "dig", "ssh", "scp", "kill", "bash", "sh",
-    "python", "python3", "convert", "ffmpeg", "docker", "useradd", "whoami", "head", "tail",
+    "echo",
+    "ls",
+    "cat",
+    "rm",
+    "cp",
+    "mv",
+    "ping",
+    "curl",
+    "wget",
+    "grep",
+    "find",
+    "tar",
+    "zip",
+    "unzip",
+    "git",
+    "sudo",
+    "chmod",
+    "chown",
+    "mkdir",
+    "touch",
+    "nslookup",
+    "dig",
+    "ssh",
+    "scp",
+    "kill",
+    "bash",
+    "sh",
+    "python",
+    "python3",
+    "convert",
+    "ffmpeg",
+    "docker",
+    "useradd",
+    "whoami",
+    "head",
+    "tail",
+    "kubectl",
+    "adb",
+    "systemctl",
+    "apt-get",
+    "pip",
+    "npm",
+    "node",
+    "java",
+    "javac",
+    "gcc",
+    "mysql",
+    "mysqldump",
+    "psql",
+    "pg_dump",
+    "openssl",
+    "iptables",
+    "ifconfig",
+    "traceroute",
+    "nmap",
+    "whois",
+    "rsync",
+    "mount",
+    "umount",
+    "sed",
+    "awk",
+    "gpg",
+    "gzip",
+    "gunzip",
+    "tee",
+    "ps",
+    "df",
+    "du",
+    "xargs",
+    "crontab",
+    "pkill",
+    "killall",
+    "telnet",
+    "nc",
+    "perl",
+    "php",
+    "ruby",
+    "notify-send",
+    "virsh",
+    "qemu-img",
+    "su",
+    "wc",
 ];
 
 /// Whether hostile content can leave its place in a command line.
@@ -71,4 +150,26 @@ pub(crate) fn looks_like(text: &Text) -> bool {
         },
         _ => false,
     })
+}
+
+/// Whether a text begins with a word in lower case and a space.
+pub(crate) fn begins_with_word(text: &Text) -> bool {
+    text.alternatives().iter().any(|alternative| match alternative.first() {
+        Some(Segment::Text(text)) => text.split_once(' ').is_some_and(|(word, _)| {
+            !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        }),
+        _ => false,
+    })
+}
+
+/// Whether a text is what `" ".join(words)` gives.
+pub(crate) fn is_word_list(text: &Text) -> bool {
+    let more = |segment: &Segment| match segment {
+        Segment::Repeat(more) => more
+            .alternatives()
+            .iter()
+            .any(|alternative| matches!(alternative.first(), Some(Segment::Text(space)) if &**space == " ")),
+        _ => false,
+    };
+    text.alternatives().iter().any(|alternative| alternative.iter().any(more))
 }

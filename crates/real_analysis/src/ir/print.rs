@@ -97,7 +97,9 @@ fn op(op: &Op, preds: &[crate::ir::BlockId], symbols: &Symbols) -> String {
         Op::Closure { function, .. } => format!("closure {}", function.0),
         Op::ClassObject { class, .. } => format!("class {}", class.0),
         Op::Yield(item) => format!("yield v{}", item.0),
-        Op::Caught(_) => "caught".to_owned(),
+        Op::Enter(context) => format!("enter v{}", context.0),
+        Op::Raise(exception) => format!("raise v{}", exception.0),
+        Op::Caught { .. } => "caught".to_owned(),
         Op::StoreAttribute { object, name: attribute, value } => {
             format!("store v{}.{} v{}", object.0, name(*attribute), value.0)
         }

@@ -169,6 +169,7 @@ fn returns(text: &str) -> Result<Returns, String> {
         "only" => Returns::Masked(characters(quoted(rest)?)),
         "without" => Returns::Masked(Mask::ANY.minus(characters(quoted(rest)?))),
         "html-escaped" => Returns::HtmlEscaped,
+        "marked" => Returns::Marked,
         "shell-quoted" => Returns::ShellQuoted,
         "url-quoted" => Returns::UrlQuoted,
         "basename" => Returns::Basename,

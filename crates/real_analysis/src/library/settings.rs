@@ -219,6 +219,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(".setFeature", FIRST, When::Is(&["feature_external_ges"]), ExternalEntities),
     setting("tarfile.open.extractall", slot(usize::MAX - 1, "filter"), When::Absent, UncheckedArchive),
     setting("tarfile.TarFile.extractall", slot(usize::MAX - 1, "filter"), When::Absent, UncheckedArchive),
+    setting("tarfile.open.extract", slot(usize::MAX - 1, "filter"), When::Absent, UncheckedArchive),
     setting("django.views.decorators.csrf.csrf_exempt", NO_SLOT, When::Called, ForeignRequests),
     setting("jinja2.Environment", slot(usize::MAX - 1, "autoescape"), When::NotTrue, NoEscaping),
 ];

@@ -285,6 +285,7 @@ pub(crate) fn is_effect(op: &Op) -> bool {
             | Op::StoreGlobal(..)
             | Op::StoreFree(..)
             | Op::Yield(_)
+            | Op::Raise(_)
     )
 }
 

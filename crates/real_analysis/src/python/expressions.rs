@@ -392,9 +392,8 @@ pub(super) fn binary_op(op: Operator) -> BinaryOp {
         Operator::BitAnd => BinaryOp::And,
         Operator::Sub => BinaryOp::Subtract,
         Operator::FloorDiv => BinaryOp::FloorDivide,
-        Operator::MatMult | Operator::Pow | Operator::LShift | Operator::RShift | Operator::BitXor => {
-            BinaryOp::Arithmetic
-        }
+        Operator::Pow => BinaryOp::Power,
+        Operator::MatMult | Operator::LShift | Operator::RShift | Operator::BitXor => BinaryOp::Arithmetic,
     }
 }
 

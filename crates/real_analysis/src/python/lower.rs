@@ -1,7 +1,7 @@
 //! From the syntax tree to the IR: scopes and functions. Statements and expressions have their own files.
 
 use ruff_python_ast::{Expr, ParameterWithDefault, Parameters, Stmt};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::scope::Bindings;
 use super::{Parsed, range_of};
@@ -16,7 +16,13 @@ const MAX_DEPTH: u32 = 300;
 
 /// Lowers a whole program, after the trusted set-up code that runs before it in the same globals.
 pub(crate) fn lower(prelude: Option<&Parsed>, program: &Parsed) -> Module {
-    let mut lowering = Lowering { module: Module::default(), scopes: Vec::new(), depth: 0, temporaries: 0 };
+    let mut lowering = Lowering {
+        module: Module::default(),
+        scopes: Vec::new(),
+        imports: FxHashMap::default(),
+        depth: 0,
+        temporaries: 0,
+    };
     let name = lowering.module.symbols.intern("<module>");
     let bodies = || prelude.into_iter().chain(Some(program)).map(Parsed::statements);
     lowering.open(name, FunctionKind::Module, Bindings::of(bodies().flatten()));
@@ -33,6 +39,8 @@ pub(crate) fn lower(prelude: Option<&Parsed>, program: &Parsed) -> Module {
 pub(super) struct Lowering<'a> {
     pub(super) module: Module,
     pub(super) scopes: Vec<Scope<'a>>,
+    /// What names were imported as, wherever that was.
+    pub(super) imports: FxHashMap<&'a str, String>,
     depth: u32,
     temporaries: u32,
 }
@@ -47,7 +55,9 @@ pub(super) struct Scope<'a> {
     pub(super) renamed: Vec<(Symbol, Symbol)>,
     pub(super) loops: Vec<Loop>,
     /// Where an exception goes, innermost last.
-    pub(super) handlers: Vec<BlockId>,
+    handlers: Vec<BlockId>,
+    /// The exceptions that are being handled, innermost last.
+    pub(super) caught: Vec<ValueId>,
     /// `finally` clauses that enclose the statement.
     pub(super) finals: u32,
 }
@@ -77,6 +87,22 @@ impl<'a> Lowering<'a> {
 
     pub(super) fn push(&mut self, op: Op, range: Range) -> ValueId {
         self.builder().push(op, range)
+    }
+
+    /// Exceptions go here from now on.
+    pub(super) fn push_handler(&mut self, handler: BlockId) {
+        self.scope().handlers.push(handler);
+        self.builder().handler = Some(handler);
+    }
+
+    pub(super) fn pop_handler(&mut self) {
+        self.scope().handlers.pop();
+        let outer = self.scope().handlers.last().copied();
+        self.builder().handler = outer;
+    }
+
+    pub(super) fn handler(&self) -> Option<BlockId> {
+        self.scopes.last().and_then(|scope| scope.handlers.last().copied())
     }
 
     pub(super) fn undefined(&mut self) -> ValueId {
@@ -129,6 +155,7 @@ impl<'a> Lowering<'a> {
             renamed: Vec::new(),
             loops: Vec::new(),
             handlers: Vec::new(),
+            caught: Vec::new(),
             finals: 0,
         });
         id
@@ -253,8 +280,18 @@ impl<'a> Lowering<'a> {
         if self.scopes[0].binds(name) { Place::Global(symbol) } else { Place::Builtin(symbol) }
     }
 
+    /// Whether the program gives the name a meaning of its own.
+    pub(super) fn is_bound(&self, name: &str) -> bool {
+        self.scopes.iter().any(|scope| scope.binds(name))
+    }
+
     pub(super) fn load(&mut self, name: &str, range: Range) -> ValueId {
         match self.place(name) {
+            // A variable that an inner function assigns to may have any of its values.
+            Place::Local(symbol) if self.scope().bindings.cells.contains(name) => {
+                let function = self.scope().id;
+                self.push(Op::Free(function, symbol), range)
+            }
             Place::Local(symbol) => self.builder().read(symbol),
             Place::Free(function, symbol) => self.push(Op::Free(function, symbol), range),
             Place::Global(symbol) => self.push(Op::Global(symbol), range),
@@ -283,7 +320,7 @@ impl Scope<'_> {
 }
 
 /// An annotation as a dotted name with arguments.
-fn annotation(expression: &Expr) -> Annotation {
+pub(super) fn annotation(expression: &Expr) -> Annotation {
     let plain = |name: &str| Annotation { name: name.into(), args: Vec::new() };
     match expression {
         Expr::Subscript(subscript) => {
@@ -302,7 +339,7 @@ fn annotation(expression: &Expr) -> Annotation {
     }
 }
 
-fn dotted(expression: &Expr) -> Option<String> {
+pub(super) fn dotted(expression: &Expr) -> Option<String> {
     match expression {
         Expr::Name(name) => Some(name.id.to_string()),
         Expr::Attribute(attribute) => Some(format!("{}.{}", dotted(&attribute.value)?, attribute.attr)),

@@ -9,6 +9,8 @@ pub(super) struct Bindings<'a> {
     pub(super) locals: FxHashSet<&'a str>,
     pub(super) globals: FxHashSet<&'a str>,
     pub(super) nonlocals: FxHashSet<&'a str>,
+    /// Names that an inner function declares `nonlocal`.
+    pub(super) cells: FxHashSet<&'a str>,
 }
 
 impl<'a> Bindings<'a> {
@@ -27,7 +29,10 @@ impl<'a> Bindings<'a> {
 
     fn statement(&mut self, statement: &'a Stmt) {
         match statement {
-            Stmt::FunctionDef(function) => drop(self.locals.insert(function.name.as_str())),
+            Stmt::FunctionDef(function) => {
+                self.locals.insert(function.name.as_str());
+                self.inner(&function.body);
+            }
             Stmt::ClassDef(class) => drop(self.locals.insert(class.name.as_str())),
             Stmt::Global(global) => {
                 self.globals.extend(global.names.iter().map(ruff_python_ast::Identifier::as_str));
@@ -65,6 +70,19 @@ impl<'a> Bindings<'a> {
             _ => {}
         }
         for_each_expression(statement, &mut |expression| self.walrus(expression));
+    }
+
+    /// What inner functions declare `nonlocal`.
+    fn inner(&mut self, body: &'a [Stmt]) {
+        for statement in body {
+            match statement {
+                Stmt::Nonlocal(nonlocal) => {
+                    self.cells.extend(nonlocal.names.iter().map(ruff_python_ast::Identifier::as_str));
+                }
+                Stmt::FunctionDef(function) => self.inner(&function.body),
+                _ => for_each_body(statement, &mut |body| self.inner(body)),
+            }
+        }
     }
 
     fn target(&mut self, target: &'a Expr) {

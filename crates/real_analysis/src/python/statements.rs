@@ -2,7 +2,7 @@
 
 use ruff_python_ast::{self as ast, ExceptHandler, Expr, Pattern, Singleton, Stmt};
 
-use super::lower::{Loop, Lowering};
+use super::lower::{Loop, Lowering, dotted};
 use super::range_of;
 use crate::ir::{
     Arg, ArgKind, BlockId, CompareOp, Constant, Item, Op, Position, Range, SequenceKind, Terminator, ValueId,
@@ -10,6 +10,23 @@ use crate::ir::{
 
 /// `finally` bodies are lowered twice (after success, after an exception) up to this nesting, and once beyond.
 const MAX_DUPLICATED_FINALLY: u32 = 3;
+
+/// Functions that never return.
+const NEVER_RETURN: &[&str] = &[
+    "exit",
+    "quit",
+    "sys.exit",
+    "os._exit",
+    "os.abort",
+    "self.abort",
+    "abort",
+    "flask.abort",
+    "werkzeug.exceptions.abort",
+    "quart.abort",
+    "bottle.abort",
+    "flask_restful.abort",
+    "sanic.exceptions.abort",
+];
 
 impl<'a> Lowering<'a> {
     pub(super) fn statements(&mut self, body: &'a [Stmt]) {
@@ -22,12 +39,18 @@ impl<'a> Lowering<'a> {
         self.may_raise(statement);
         let range = range_of(statement);
         match statement {
-            Stmt::Expr(expression) => drop(self.expression(&expression.value)),
+            Stmt::Expr(expression) => {
+                self.expression(&expression.value);
+                if self.never_returns(&expression.value) {
+                    self.raise(None, range);
+                }
+            }
             Stmt::Assign(assign) => self.assign(assign),
             Stmt::AnnAssign(assign) => {
                 if let (Some(class), Expr::Name(name)) = (self.class_of_scope(), &*assign.target) {
                     let field = self.symbol(&name.id);
-                    self.module.classes[class.index()].fields.push(field);
+                    let annotation = super::lower::annotation(&assign.annotation);
+                    self.module.classes[class.index()].fields.push((field, annotation));
                 }
                 if let Some(value) = &assign.value {
                     let value = self.expression(value);
@@ -37,7 +60,12 @@ impl<'a> Lowering<'a> {
             Stmt::AugAssign(assign) => self.augmented_assign(assign),
             Stmt::Return(leave) => {
                 let value = match &leave.value {
-                    Some(value) => self.expression(value),
+                    Some(value) => {
+                        let range = range_of(&**value);
+                        let value = self.expression(value);
+                        self.builder().place_phi(value, range);
+                        value
+                    }
                     None => self.none(),
                 };
                 self.builder().terminate(Terminator::Return(value));
@@ -49,15 +77,20 @@ impl<'a> Lowering<'a> {
             Stmt::Match(choice) => self.match_statement(choice),
             Stmt::Try(attempt) => self.try_statement(attempt),
             Stmt::Raise(raise) => {
-                for value in raise.exc.iter().chain(&raise.cause) {
-                    self.expression(value);
+                let exception = match &raise.exc {
+                    Some(exception) => Some(self.expression(exception)),
+                    None => self.scope().caught.last().copied(),
+                };
+                if let Some(cause) = &raise.cause {
+                    self.expression(cause);
                 }
-                self.raise();
+                self.raise(exception, range);
             }
             Stmt::Assert(assertion) => {
                 let (holds, fails) = self.condition(&assertion.test);
                 self.builder().current = fails;
-                self.raise();
+                let message = assertion.msg.as_ref().map(|message| self.expression(message));
+                self.raise(message, range);
                 self.builder().current = holds;
             }
             Stmt::FunctionDef(def) => {
@@ -77,6 +110,18 @@ impl<'a> Lowering<'a> {
             | Stmt::Nonlocal(_)
             | Stmt::Pass(_)
             | Stmt::IpyEscapeCommand(_) => {}
+        }
+    }
+
+    /// A call of a function that ends the program or answers the request by an exception.
+    fn never_returns(&self, expression: &Expr) -> bool {
+        let Expr::Call(call) = expression else { return false };
+        let Some(path) = dotted(&call.func) else { return false };
+        let (root, rest) = path.split_once('.').map_or((&*path, ""), |(root, rest)| (root, rest));
+        match (self.imports.get(root), rest) {
+            (Some(imported), "") => NEVER_RETURN.contains(&&**imported),
+            (Some(imported), rest) => NEVER_RETURN.contains(&&*format!("{imported}.{rest}")),
+            (None, _) => NEVER_RETURN.contains(&&*path) && !self.is_bound(root),
         }
     }
 
@@ -102,11 +147,8 @@ impl<'a> Lowering<'a> {
 
     /// Inside `try`, a handler may start from the state before each statement.
     fn may_raise(&mut self, statement: &Stmt) {
-        let Some(handler) = self.scope().handlers.last().copied() else { return };
-        if matches!(
-            statement,
-            Stmt::Pass(_) | Stmt::Break(_) | Stmt::Continue(_) | Stmt::Global(_) | Stmt::Raise(_)
-        ) {
+        let Some(handler) = self.handler() else { return };
+        if matches!(statement, Stmt::Pass(_) | Stmt::Break(_) | Stmt::Continue(_) | Stmt::Global(_)) {
             return;
         }
         let next = self.builder().block();
@@ -115,9 +157,11 @@ impl<'a> Lowering<'a> {
         self.builder().current = next;
     }
 
-    fn raise(&mut self) {
-        let terminator =
-            self.scope().handlers.last().map_or(Terminator::Raise, |handler| Terminator::Jump(*handler));
+    fn raise(&mut self, exception: Option<ValueId>, range: Range) {
+        if let Some(exception) = exception {
+            self.push(Op::Raise(exception), range);
+        }
+        let terminator = self.handler().map_or(Terminator::Raise, Terminator::Jump);
         self.builder().terminate(terminator);
     }
 
@@ -292,7 +336,8 @@ impl<'a> Lowering<'a> {
         for item in &with.items {
             let context = self.expression(&item.context_expr);
             if let Some(target) = &item.optional_vars {
-                self.assign_to(target, context);
+                let entered = self.push(Op::Enter(context), range_of(&item.context_expr));
+                self.assign_to(target, entered);
             }
         }
         self.statements(&with.body);
@@ -302,7 +347,7 @@ impl<'a> Lowering<'a> {
         let has_final = !attempt.finalbody.is_empty();
         let cleanup = has_final.then(|| self.builder().block());
         if let Some(cleanup) = cleanup {
-            self.scope().handlers.push(cleanup);
+            self.push_handler(cleanup);
         }
         let after = self.builder().block();
         if attempt.handlers.is_empty() {
@@ -310,9 +355,9 @@ impl<'a> Lowering<'a> {
             self.statements(&attempt.orelse);
         } else {
             let dispatch = self.builder().block();
-            self.scope().handlers.push(dispatch);
+            self.push_handler(dispatch);
             self.statements(&attempt.body);
-            self.scope().handlers.pop();
+            self.pop_handler();
             self.statements(&attempt.orelse);
             self.builder().jump(after);
             self.handlers(dispatch, after, &attempt.handlers);
@@ -321,7 +366,7 @@ impl<'a> Lowering<'a> {
         self.builder().seal(after);
         self.builder().current = after;
         if let Some(cleanup) = cleanup {
-            self.scope().handlers.pop();
+            self.pop_handler();
             self.finally(cleanup, &attempt.finalbody);
         }
     }
@@ -338,11 +383,14 @@ impl<'a> Lowering<'a> {
             self.builder().seal(here);
             self.builder().seal(rest);
             self.builder().current = here;
+            let range = handler.name.as_ref().map_or_else(Range::default, range_of);
+            let caught = self.push(Op::Caught { kind, dispatch }, range);
             if let Some(name) = &handler.name {
-                let caught = self.push(Op::Caught(kind), range_of(name));
-                self.store(name, caught, range_of(name));
+                self.store(name, caught, range);
             }
+            self.scope().caught.push(caught);
             self.statements(&handler.body);
+            self.scope().caught.pop();
             self.builder().jump(after);
             self.builder().current = rest;
             exhaustive |= catches_all(handler.type_.as_deref());
@@ -350,7 +398,8 @@ impl<'a> Lowering<'a> {
         if exhaustive {
             self.builder().terminate(Terminator::Unreachable);
         } else {
-            self.raise();
+            let caught = self.push(Op::Caught { kind: None, dispatch }, Range::default());
+            self.raise(Some(caught), Range::default());
         }
     }
 
@@ -366,7 +415,8 @@ impl<'a> Lowering<'a> {
             self.builder().seal(cleanup);
             self.builder().current = cleanup;
             self.statements(body);
-            self.raise();
+            let caught = self.push(Op::Caught { kind: None, dispatch: cleanup }, Range::default());
+            self.raise(Some(caught), Range::default());
             self.builder().current = normal;
             self.statements(body);
         }
@@ -527,6 +577,7 @@ impl<'a> Lowering<'a> {
                     };
                     let path = self.symbol(path);
                     let value = self.push(Op::Import(path), range_of(alias));
+                    self.imports.insert(name, alias.name.to_string());
                     self.store(name, value, range);
                 }
             }
@@ -542,6 +593,7 @@ impl<'a> Lowering<'a> {
                     let path = self.symbol(&format!("{dots}{module}.{}", alias.name));
                     let value = self.push(Op::Import(path), range_of(alias));
                     let name = alias.asname.as_ref().unwrap_or(&alias.name);
+                    self.imports.insert(name, format!("{module}.{}", alias.name));
                     self.store(name, value, range);
                 }
             }

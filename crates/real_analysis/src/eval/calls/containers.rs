@@ -38,7 +38,19 @@ impl Engine<'_> {
                 self.insert(heap, positional(args, 0)?, positional(args, 1)?);
                 Value::none()
             }
-            ("extend" | "update" | "union", 1) => {
+            ("update", _) if is_dict => {
+                for (kind, value) in args {
+                    match kind {
+                        ArgKind::Keyword(name) => {
+                            let name = self.module.symbols.shared(*name);
+                            self.store_key(heap, Some(Key::Name(name)), value);
+                        }
+                        _ => self.merge_into(heap, value),
+                    }
+                }
+                Value::none()
+            }
+            ("extend" | "update" | "union" | "extendleft", 1) => {
                 self.extend(heap, positional(args, 0)?);
                 if name == "union" { self.container(heap) } else { Value::none() }
             }
@@ -53,6 +65,13 @@ impl Engine<'_> {
                 let (keys, values) = (self.iterated(heap), self.any_element(heap));
                 return Some(self.pairs(&keys, &values));
             }
+            ("popitem", 0) if is_dict => {
+                let (keys, values) = (self.iterated(heap), self.any_element(heap));
+                let pairs = self.pairs(&keys, &values);
+                return Some(self.element(&pairs));
+            }
+            ("popleft", 0) => self.pop(heap, Some(&Value::int(0))),
+            ("__getitem__", 1) => self.load_key(heap, key_of(positional(args, 0)?).as_ref()),
             ("keys", 0) => {
                 let keys = self.iterated(heap);
                 self.list_of(&keys)
@@ -96,6 +115,9 @@ impl Engine<'_> {
         let known = match key_of(positional(args, 0)?).filter(|_| is_dict) {
             Some(key) if self.heap[heap.0 as usize].has(&key) => {
                 return Some(self.load_key(heap, Some(&key)));
+            }
+            Some(key) if self.lacks(heap, &key) => {
+                return Some(positional(args, 1).cloned().unwrap_or_else(Value::none));
             }
             Some(key) => self.load_key(heap, Some(&key)),
             None => self.any_element(heap),

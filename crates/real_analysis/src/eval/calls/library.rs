@@ -3,9 +3,11 @@
 use std::rc::Rc;
 
 use super::{Site, mixed};
+use crate::Mode;
 use crate::eval::Engine;
 use crate::eval::heap::key_of;
 use crate::eval::strings::{Arguments, join_paths, positional};
+use crate::grammar::html;
 use crate::ir::{ArgKind, Op, ValueId};
 use crate::library::{self, Api, Origin, Returns, Slot};
 use crate::rules::{self, Situation};
@@ -29,6 +31,9 @@ impl<'a> Engine<'a> {
         let name = path.rsplit('.').next().unwrap_or_default();
         if self.asks_for_number(name, arguments) {
             return Value::number();
+        }
+        if let Some(subject) = positional(arguments, 0) {
+            self.raise_of_conversion(path, subject);
         }
         let called = self.call_back(arguments);
         if let Some(value) = self.special(path, arguments) {
@@ -81,7 +86,23 @@ impl<'a> Engine<'a> {
                 self.check_sink(*concept, api, &value, origin.unwrap_or(site.id), &situation);
             }
         }
+        self.check_argument_list(site, &api.path, arguments);
         self.result(api, receiver, arguments)
+    }
+
+    /// `os.execl("/bin/sh", "sh", "-c", line)`: the program's arguments are those of the call.
+    fn check_argument_list(&mut self, site: Site<'_>, path: &str, arguments: &Arguments) {
+        let skipped = match path.strip_prefix("os.").and_then(|name| name.get(..5)) {
+            Some("execl") => 1,
+            Some("spawn") if path.starts_with("os.spawnl") => 2,
+            _ => return,
+        };
+        let list = self.allocate_part(site.id, 7, false);
+        for (_, value) in arguments.iter().skip(skipped) {
+            self.append(list, value);
+        }
+        let value = self.container(list);
+        self.check_command_list(list, &value, site.id, &Situation::default());
     }
 
     /// What the tables say that a call returns.
@@ -118,8 +139,9 @@ impl<'a> Engine<'a> {
             Returns::HtmlEscaped => {
                 let no_quotes =
                     self.keyword(arguments, "quote").is_some_and(|value| value.truth() == Some(false));
-                Value::string(html_escaped(&subject.text, !no_quotes))
+                Value::string(html::escaped(&subject.text, !no_quotes))
             }
+            Returns::Marked => Value::new(Object::Instance("flask.Markup".into()), subject.text),
             Returns::ShellQuoted => {
                 let hole = subject.text.summary();
                 Value::string(Text::hole(Hole { checks: Checks::SHELL_QUOTED, ..hole }))
@@ -210,7 +232,9 @@ impl<'a> Engine<'a> {
             })
         };
         if let Some(shell) = named("shell") {
-            situation.shell = shell.truth() != Some(false);
+            // Who chooses the command and the shell knows what he asks for: the wrapper is not the weakness.
+            let wrapper = self.options.mode == Mode::Precise && self.is_of_caller(shell.taint());
+            situation.shell = shell.truth() != Some(false) && !wrapper;
         }
         let loader = named("Loader").or_else(|| positional(args, 1).cloned());
         situation.safe_loader = loader.is_some_and(|loader| {
@@ -228,14 +252,6 @@ impl<'a> Engine<'a> {
             .is_some_and(|kind| kind.text.as_constant().is_some_and(|kind| !rules::is_html_type(kind)));
         situation
     }
-}
-
-/// `<`, `>` and `&` become entities, and the quotes with them.
-pub(super) fn html_escaped(text: &Text, quotes: bool) -> Text {
-    let removed = if quotes { Mask::ascii(b"<>\"'") } else { Mask::ascii(b"<>") };
-    text.map(&|hole| Hole { mask: hole.mask.minus(removed).union(Mask::ascii(b"&;#")), ..hole }, &|text| {
-        text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-    })
 }
 
 /// An absolute path without `..`; one that was confined stays so, and one that begins with a folder still does.
@@ -266,6 +282,7 @@ fn is_method(api: &Api) -> bool {
     api.path.starts_with('.')
         || api.path.starts_with("pathlib.Path.")
         || api.path.starts_with("urllib.parse.urlparse.")
+        || api.path.contains("xml.element.")
 }
 
 fn is_text_source(path: &str) -> bool {

@@ -6,6 +6,7 @@ use super::{BUFFER, HASH_MEMBER, library::SAFE_PARSER};
 use crate::eval::heap::key_of;
 use crate::eval::strings::{Arguments, positional};
 use crate::eval::{Engine, ops};
+use crate::ir::ArgKind;
 use crate::text::{Checks, Hole, Mask, Text};
 use crate::value::{Object, Value};
 
@@ -13,10 +14,13 @@ impl Engine<'_> {
     /// The result of such a function. `None`: the tables say it.
     pub(super) fn special(&mut self, path: &str, args: &Arguments) -> Option<Value> {
         let first = || positional(args, 0).cloned();
+        if let Some(value) = self.constant_call(path, args) {
+            return Some(value);
+        }
         Some(match path {
             "builtins.str" | "builtins.bytes" | "builtins.bytearray" => {
                 let value = first().unwrap_or_else(|| Value::constant(""));
-                Value::string(value.text)
+                Value::string(self.stringified(&value).text)
             }
             "builtins.repr" => Value::string(ops::formatted(&first()?, true, "")),
             "builtins.format" => Value::string(first()?.text),
@@ -24,13 +28,16 @@ impl Engine<'_> {
             "builtins.list" | "builtins.tuple" | "builtins.set" | "builtins.frozenset"
             | "builtins.sorted" | "collections.deque" => {
                 if let Some(value) = first() {
-                    value
+                    self.listed(value)
                 } else {
                     let heap = self.allocate(self.frame().inst, false);
                     self.container(heap)
                 }
             }
-            "builtins.dict" | "collections.OrderedDict" | "collections.defaultdict" => self.make_dict(args),
+            "builtins.dict"
+            | "collections.OrderedDict"
+            | "collections.defaultdict"
+            | "types.SimpleNamespace" => self.make_dict(args),
             "builtins.enumerate" | "builtins.zip" => self.zipped(path, args),
             "builtins.map" => self.mapped(args)?,
             "builtins.filter" => self.filtered(args)?,
@@ -53,16 +60,7 @@ impl Engine<'_> {
             }
             "builtins.locals" | "builtins.vars" if args.is_empty() => self.variables(),
             "builtins.globals" => Value::path("builtins"),
-            "builtins.vars" => first()?,
             "builtins.len" => self.length_of(&first()?),
-            "builtins.super" => {
-                let class = self.function().class?;
-                let base = self.bases[class.index()].iter().find_map(|base| match base.object {
-                    Object::Class(base) => Some(base),
-                    _ => None,
-                });
-                base.map_or_else(Value::unknown, |base| Value::new(Object::Local(base), Text::unknown()))
-            }
             "functools.partial" | "functools.partialmethod" => {
                 let (_, function) = args.first()?;
                 Value::new(Object::Partial(Rc::new(function.clone()), args[1..].into()), Text::unknown())
@@ -96,6 +94,40 @@ impl Engine<'_> {
                 let checks = hole.checks.with(Checks::REGEX_ESCAPED);
                 Value::string(Text::hole(Hole { checks, mask: hole.mask.union(Mask::char('\\')), ..hole }))
             }
+            _ => return self.special_of_object(path, args),
+        })
+    }
+
+    /// The same for functions of objects, and for those of regular expressions.
+    fn special_of_object(&mut self, path: &str, args: &Arguments) -> Option<Value> {
+        let first = || positional(args, 0).cloned();
+        Some(match path {
+            _ if path.ends_with(".__init__") => self.foreign_init(args),
+            "builtins.setattr" => {
+                let [object, name, value] = [0, 1, 2].map(|index| positional(args, index).cloned());
+                self.set_attribute(&object?, &name?, &value?);
+                Value::none()
+            }
+            "dataclasses.asdict" | "attr.asdict" => self.attributes_of(&first()?)?,
+            "dataclasses.replace" => self.replaced(args)?,
+            "builtins.dict.fromkeys" => {
+                let heap = self.allocate(self.frame().inst, true);
+                let keys = self.element(&first()?);
+                self.store_dynamic_key(heap, &keys);
+                self.store_rest(heap, &positional(args, 1).cloned().unwrap_or_else(Value::none));
+                self.container(heap)
+            }
+            "builtins.vars" => {
+                let object = first()?;
+                self.attributes_of(&object).unwrap_or(object)
+            }
+            "builtins.super" => self.super_object().unwrap_or_else(Value::unknown),
+            "fastapi.Depends" | "fastapi.Security" | "fastapi.params.Depends" => {
+                let function = first()?;
+                matches!(function.object, Object::Function(_)).then(|| {
+                    Value::new(Object::Partial(Rc::new(function), Vec::new().into()), Text::unknown())
+                })?
+            }
             _ => self.match_pattern(path.strip_prefix("re.")?, args)?,
         })
     }
@@ -110,6 +142,31 @@ impl Engine<'_> {
             }
         }
         self.container(heap)
+    }
+
+    /// `list(value)`: the elements of an object, the keys of a dictionary.
+    fn listed(&mut self, value: Value) -> Value {
+        let keys = matches!(value.object, Object::Container(heap) if self.heap[heap.0 as usize].is_dict);
+        if !keys && !matches!(value.object, Object::Local(..)) {
+            return value;
+        }
+        let element = self.element(&value);
+        self.list_of(&element)
+    }
+
+    /// `dataclasses.replace(object, field=value)`
+    fn replaced(&mut self, args: &Arguments) -> Option<Value> {
+        let object = positional(args, 0)?.clone();
+        let Object::Local(class, Some(from)) = object.object else { return None };
+        let heap = self.allocate(self.frame().inst, true);
+        let kept = self.container(from);
+        self.merge_into(heap, &kept);
+        for (kind, value) in args {
+            if let ArgKind::Keyword(name) = kind {
+                self.store_key(heap, key_of(&Value::constant(self.module.symbols.shared(*name))), value);
+            }
+        }
+        Some(Value { object: Object::Local(class, Some(heap)), ..object })
     }
 
     fn length_of(&self, value: &Value) -> Value {

@@ -8,12 +8,12 @@
 //! * A function that is called `escape_html`, `sanitize` or `safe_join` does what its name says. A function of this program is never
 //!   trusted for its name: it is looked into.
 
-use super::library::html_escaped;
 use super::{BUFFER, Site, mixed};
 use crate::Mode;
 use crate::eval::Engine;
 use crate::eval::strings::{Arguments, positional};
-use crate::ir::Op;
+use crate::grammar::html;
+use crate::ir::{Op, ValueId};
 use crate::library::{Concept, Origin};
 use crate::missing::has_word;
 use crate::names::snake_case;
@@ -26,6 +26,12 @@ const RUNNERS: &[&str] = &[
     "run", "execute", "exec", "call", "system", "shell", "cmd", "command", "popen", "spawn", "sudo",
     "output", "ssh",
 ];
+/// Those of them that surely mean a command line.
+const SHELLS: &[&str] = &["exec", "system", "shell", "cmd", "popen", "spawn", "sudo", "ssh"];
+/// Names of functions that answer a client.
+const WRITERS: &[&str] = &["write", "send", "respond", "render", "response", "html", "page", "reply"];
+/// First words of the names of questions.
+const QUESTIONS: &[&str] = &["is", "has", "can", "should"];
 const ESCAPERS: &[&str] = &["escape", "escaped", "sanitize", "sanitise", "sanitized", "antixss", "bleach"];
 const CHECKERS: &[&str] =
     &["safe", "secure", "sanitize", "sanitise", "check", "checked", "valid", "validate", "validated"];
@@ -45,6 +51,7 @@ impl Engine<'_> {
         if let Some(value) = checked_by_name(&name, arguments).filter(|_| !sound) {
             return value;
         }
+        let is_exception = ["error", "exception", "exit", "warning"].iter().any(|end| name.ends_with(end));
         for (arg, (_, value)) in site.args.iter().zip(arguments) {
             if value.taint() == 0 {
                 continue;
@@ -56,11 +63,18 @@ impl Engine<'_> {
                 self.judge(Concept::Path, "", &value.text, arg.value, &situation);
             } else if rules::is_filter(&value.text) {
                 self.judge(Concept::Ldap, "", &value.text, arg.value, &situation);
-            } else if has_word(&name, RUNNERS) && rules::is_command_line(&value.text) {
+            } else if !is_exception
+                && rules::is_run(&value.text, has_word(&name, RUNNERS), has_word(&name, SHELLS))
+            {
                 self.judge(Concept::Shell, "", &value.text, arg.value, &situation);
+            } else if has_word(&name, WRITERS) && rules::is_page(&value.text) {
+                self.judge(Concept::Html, "", &value.text, arg.value, &situation);
             }
         }
         self.check_page_values(&name, arguments);
+        if !sound && name.split_once('_').is_some_and(|(first, _)| QUESTIONS.contains(&first)) {
+            return Value::bool(None);
+        }
         let value = mixed(receiver, arguments);
         if sound && value.taint() == 0 {
             let taint = self.source(self.current_range(), Origin::Outside, "a result of unknown origin");
@@ -84,7 +98,9 @@ impl Engine<'_> {
         let value = positional(arguments, 0)?;
         let text = match name {
             "write" if is_buffer => receiver.text.concat(&value.text),
-            "write" | "append" | "extend" | "add" | "update" if receiver.object == Object::Unknown => {
+            "write" | "append" | "extend" | "add" | "update" | "put" | "put_nowait"
+                if matches!(receiver.object, Object::Unknown | Object::Instance(_) | Object::Method(..)) =>
+            {
                 let taint = receiver.taint() | value.taint();
                 Text::tainted(taint)
             }
@@ -94,8 +110,25 @@ impl Engine<'_> {
             return None;
         }
         let Op::Attribute { object, .. } = self.op(site.callee?) else { return None };
-        self.frame_mut().values[object.index()] = Some(Value { text, ..receiver.clone() });
+        let filled = Value { text, ..receiver.clone() };
+        self.write_back(*object, &filled);
+        self.frame_mut().values[object.index()] = Some(filled);
         is_buffer.then(Value::none)
+    }
+
+    /// What was changed is still an element or an attribute of something: `table[key].append(value)`.
+    fn write_back(&mut self, changed: ValueId, value: &Value) {
+        match self.op(changed) {
+            Op::Subscript { object, index } => {
+                let (owner, index) = (self.known(*object), self.known(*index));
+                self.store_subscript(&owner, &index, value);
+            }
+            Op::Attribute { object, name } => {
+                let owner = self.known(*object);
+                self.store_attribute(&owner, *name, value);
+            }
+            _ => {}
+        }
     }
 
     /// `sys.audit(…)`: a function of a module whose dangerous functions are known, and which is none of them.
@@ -105,7 +138,7 @@ impl Engine<'_> {
         path.split_once('.').is_some_and(|(module, _)| self.libraries.is_module(module))
     }
 
-    fn is_joined_path(&self, value: crate::ir::ValueId) -> bool {
+    fn is_joined_path(&self, value: ValueId) -> bool {
         match self.op(value) {
             Op::Call { callee, .. } => self.is_path(*callee, &["os.path.join"]),
             _ => false,
@@ -140,7 +173,7 @@ fn checked_by_name(name: &str, arguments: &Arguments) -> Option<Value> {
         return Some(Value::string(Text::hole(Hole { checks: Checks::CONFINED, ..Hole::tainted(taint) })));
     }
     if has_word(name, ESCAPERS) {
-        return Some(Value::string(html_escaped(&subject.text, true)));
+        return Some(Value::string(html::escaped(&subject.text, true)));
     }
     let quotes = has_word(name, &["quote", "quoted", "shellquote", "shellescape"]);
     quotes.then(|| {

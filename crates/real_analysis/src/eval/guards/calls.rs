@@ -92,6 +92,9 @@ impl Engine<'_> {
             ("isalpha", true) => Refinement::mask(Mask::LETTERS.with_other()),
             ("isidentifier", true) => Refinement::mask(Mask::WORD.with_other()),
             ("is_relative_to", true) => Refinement::checks(Checks::CONFINED),
+            ("startswith", true) if first.is_some_and(|first| self.is_quote(first)) => {
+                Refinement::checks(Checks::QUOTE_FIRST)
+            }
             ("startswith", true) => self.facts_of_prefix(receiver, argument.as_ref()),
             ("startswith", false) => {
                 let root = argument.is_some_and(|prefix| prefix.text.as_constant() == Some("/"));
@@ -231,13 +234,18 @@ impl Engine<'_> {
         limit: Option<ValueId>,
     ) -> Refinement {
         let body = self.function();
+        let prepared = self.prepare(self.frame().function);
         let mut proof = Refinement::nothing();
-        for id in &body.blocks[block.index()].insts {
-            if Some(*id) == limit {
+        for id in &prepared.calls[block.index()] {
+            // Within a block instructions are evaluated in the order of their ids, but for phis.
+            if limit.is_some_and(|limit| *id >= limit) {
                 break;
             }
             let Op::Call { callee, args } = &body.insts[id.index()].op else { continue };
             if let Some(summary) = self.frame().summaries.get(id).cloned() {
+                if summary.returns.iter().all(Refinement::is_trivial) {
+                    continue;
+                }
                 proof = proof.meet(self.facts_of_summary(value, *id, args, &summary.returns));
                 continue;
             }

@@ -38,6 +38,9 @@ impl Engine<'_> {
             },
             CompareOp::In => self.facts_of_membership(value, left, right),
             CompareOp::NotIn => {
+                if self.is_inside_of(right, value) && self.is_quote(left) {
+                    return Refinement::checks(Checks::NO_QUOTE_INSIDE);
+                }
                 let Some(relation) = self.relation(right, value) else { return Refinement::nothing() };
                 let absent = self.known(left).text.as_constant().map(str::to_owned);
                 match absent.as_deref() {
@@ -105,6 +108,19 @@ impl Engine<'_> {
         } else {
             Refinement::nothing()
         }
+    }
+
+    /// `x[1:-1]`
+    fn is_inside_of(&self, inside: ValueId, value: ValueId) -> bool {
+        let Op::Slice { object, bounds: [Some(start), Some(end), None] } = self.op(inside) else {
+            return false;
+        };
+        let at = |bound: &ValueId, wanted: i64| self.known(*bound).object == Object::Int(wanted);
+        at(start, 1) && at(end, -1) && self.relation(*object, value).is_some()
+    }
+
+    pub(super) fn is_quote(&self, text: ValueId) -> bool {
+        matches!(self.known(text).text.as_constant(), Some("'" | "\""))
     }
 
     /// `len(x) < 1000`

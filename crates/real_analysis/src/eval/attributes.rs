@@ -1,0 +1,252 @@
+//! Attributes: of modules, of classes, of their objects, and of what libraries return.
+
+use std::rc::Rc;
+
+use super::heap::Key;
+use super::{Engine, Shared};
+use crate::ThreatModel;
+use crate::ir::{ArgKind, ClassId, FunctionId, Symbol};
+use crate::library::{Api, Origin, Returns};
+use crate::text::Text;
+use crate::value::{HeapId, Object, Value};
+
+impl Engine<'_> {
+    /// A member of a library, which may itself be a source.
+    pub(super) fn library_member(&mut self, path: &Rc<str>) -> Value {
+        if let Some(value) = self.members.get(path).cloned() {
+            return self.refresh(value);
+        }
+        let object = Object::Path(path.clone());
+        if let Some(bits) = path.strip_prefix("stat.S_I").and_then(permission) {
+            return Value::int(bits);
+        }
+        match self.libraries.find(path) {
+            Some(Api { returns: Returns::Source(origin, what), is_attribute: true, .. }) => {
+                let range = self.current_range();
+                let taint = self.source(range, *origin, what);
+                Value::new(object, Text::tainted(taint))
+            }
+            _ => Value::new(object, Text::unknown()),
+        }
+    }
+
+    pub(super) fn attribute(&mut self, object: &Value, name: Symbol) -> Value {
+        let text = self.name(name);
+        match &object.object {
+            Object::Path(path) => {
+                let path: Rc<str> = format!("{path}.{text}").into();
+                if object.taint() != 0
+                    && let Some(value) = self.known_member(&path, object)
+                {
+                    return value;
+                }
+                let member = self.library_member(&path);
+                Value { text: member.text.join_taint(&object.text), ..member }
+            }
+            Object::Class(class) => self.class_attribute(*class, name, None),
+            Object::Local(class, Some(heap)) => self.own_attribute(*class, *heap, name, object),
+            Object::Local(class, None) => self.class_attribute(*class, name, Some(object)),
+            // A namespace: a dictionary whose keys are attributes.
+            Object::Container(heap) if let Some(value) = self.entry_named(*heap, name) => value,
+            Object::Function(function) if text == "__name__" => {
+                let name = self.module.functions[function.index()].name;
+                Value::constant(self.module.symbols.shared(name))
+            }
+            _ if let Some(data) = self.form_data(object, text) => data,
+            Object::Instance(path) if is_data_attribute(path, text) => {
+                // A part of a URL, of an exception, of a parsed path.
+                object.any_text()
+            }
+            Object::Instance(path)
+                if self.libraries.has_attributes(path)
+                    && let Some(value) = self.known_member(&format!("{path}.{text}"), object) =>
+            {
+                value
+            }
+            _ => Value::new(Object::Method(Rc::new(object.clone()), name), object.any_text().text),
+        }
+    }
+
+    /// What a client typed into a form: `form.data`, `form.name.data`, `form.cleaned_data`. Forms are known by the names of their
+    /// classes, which are rarely in the same file.
+    fn form_data(&mut self, object: &Value, attribute: &str) -> Option<Value> {
+        if self.threat_model != ThreatModel::Web || !matches!(attribute, "data" | "cleaned_data") {
+            return None;
+        }
+        let owner = match &object.object {
+            Object::Method(form, _) => &form.object,
+            own => own,
+        };
+        let class = match owner {
+            Object::Instance(path) => Some(&**path),
+            Object::Local(class, _) => self.bases[class.index()].iter().find_map(Value::path_name),
+            _ => None,
+        }?;
+        if !class.ends_with("Form") && !class.ends_with("Field") {
+            return None;
+        }
+        let taint = self.source(self.current_range(), Origin::Request, "the form");
+        Some(Value::tainted(taint))
+    }
+
+    /// An attribute of an object that the tables know.
+    fn known_member(&mut self, path: &str, object: &Value) -> Option<Value> {
+        let api = self.libraries.find(path).filter(|api| api.is_attribute)?;
+        Some(match &api.returns {
+            Returns::Source(origin, what) => {
+                let taint = self.source(self.current_range(), *origin, what);
+                Value::new(Object::Unknown, Text::tainted(taint))
+            }
+            Returns::Object(path) => Value::new(Object::Instance((&**path).into()), Text::unknown()),
+            Returns::Number => Value::number(),
+            Returns::Masked(mask) => object.masked(*mask),
+            Returns::Mixed | Returns::Same => object.any_text(),
+            _ => Value::unknown(),
+        })
+    }
+
+    fn entry_named(&self, heap: HeapId, name: Symbol) -> Option<Value> {
+        let object = &self.heap[heap.0 as usize];
+        let key = Key::Name(self.module.symbols.shared(name));
+        (object.is_dict && object.has(&key)).then(|| self.refresh(self.load_key(heap, Some(&key))))
+    }
+
+    /// An attribute of one object: its own, else its class's.
+    fn own_attribute(&mut self, class: ClassId, heap: HeapId, name: Symbol, object: &Value) -> Value {
+        let key = Key::Name(self.module.symbols.shared(name));
+        if self.name(name) == "__dict__" {
+            return Value { object: Object::Container(heap), ..self.container(heap) };
+        }
+        let known = &self.heap[heap.0 as usize];
+        if known.has(&key) {
+            let value = self.load_key(heap, Some(&key));
+            return self.refresh(value);
+        }
+        let dynamic = known.rest.clone();
+        let value = self.class_attribute(class, name, Some(object));
+        match (dynamic, &value.object) {
+            (Some(dynamic), Object::Method(..) | Object::Unknown) => dynamic.join(&value),
+            _ => value,
+        }
+    }
+
+    fn class_attribute(&mut self, class: ClassId, name: Symbol, receiver: Option<&Value>) -> Value {
+        if let Some(value) = self.class_member(class, name, receiver) {
+            return value;
+        }
+        let Some(receiver) = receiver else { return Value::unknown() };
+        if let Some(value) = self.fallback_attribute(class, name, receiver) {
+            return value;
+        }
+        if let Some(base) = self.foreign_base(class, self.name(name))
+            && let Some(value) = self.known_member(&format!("{base}.{}", self.name(name)), receiver)
+        {
+            return value;
+        }
+        Value::new(Object::Method(Rc::new(receiver.clone()), name), receiver.any_text().text)
+    }
+
+    /// What the class or one of its bases in the program defines, bound to the receiver.
+    pub(super) fn class_member(
+        &mut self,
+        object_class: ClassId,
+        name: Symbol,
+        receiver: Option<&Value>,
+    ) -> Option<Value> {
+        let mut pending = vec![object_class];
+        let mut seen = Vec::new();
+        while let Some(class) = pending.pop() {
+            if seen.contains(&class) {
+                continue;
+            }
+            seen.push(class);
+            self.read.insert(Shared::Field(class, name));
+            let own = receiver.is_some_and(|receiver| receiver.heap_id().is_some());
+            let value = self.class_values.get(&(class, name)).filter(|_| own);
+            if let Some(value) = value.or_else(|| self.fields.get(&(class, name))).cloned() {
+                let value = self.refresh(value);
+                let Object::Function(function) = value.object else { return Some(value) };
+                return Some(self.method(function, object_class, receiver));
+            }
+            pending.extend(self.bases[class.index()].iter().rev().filter_map(|base| match base.object {
+                Object::Class(class) => Some(class),
+                _ => None,
+            }));
+        }
+        None
+    }
+
+    /// A function of a class as an attribute of the class or of one of its objects.
+    fn method(&mut self, function: FunctionId, class: ClassId, receiver: Option<&Value>) -> Value {
+        let bound = |receiver: Value| Value::new(Object::Bound(function, Rc::new(receiver)), Text::unknown());
+        if self.is_decorated(function, &["builtins.staticmethod"]) {
+            return Value::new(Object::Function(function), Text::unknown());
+        }
+        if self.is_decorated(function, &["builtins.classmethod"]) {
+            return bound(Value::new(Object::Class(class), Text::unknown()));
+        }
+        let Some(receiver) = receiver else { return Value::new(Object::Function(function), Text::unknown()) };
+        if self.is_decorated(function, &["builtins.property", "functools.cached_property"]) {
+            return self.call_from_library(&bound(receiver.clone()), &Vec::new());
+        }
+        bound(receiver.clone())
+    }
+
+    pub(super) fn is_decorated(&self, function: FunctionId, with: &[&str]) -> bool {
+        let decorators = &self.closures[function.index()].decorators;
+        decorators.iter().any(|decorator| decorator.path_name().is_some_and(|path| with.contains(&path)))
+    }
+
+    pub(super) fn store_attribute(&mut self, object: &Value, name: Symbol, value: &Value) {
+        if let Object::Path(path) = &object.object {
+            return self.set_member(format!("{path}.{}", self.name(name)).into(), value);
+        }
+        if let Object::Container(heap) = object.object {
+            return self.store_key(heap, Some(Key::Name(self.module.symbols.shared(name))), value);
+        }
+        let (Object::Local(class, _) | Object::Class(class)) = object.object else { return };
+        if let Some(setter) = self.setters.get(&(class, name)).copied() {
+            let receiver = Value::new(Object::Bound(setter, Rc::new(object.clone())), Text::unknown());
+            self.call_from_library(&receiver, &vec![(ArgKind::Positional, value.clone())]);
+            return;
+        }
+        if let Object::Local(_, Some(heap)) = object.object {
+            self.store_key(heap, Some(Key::Name(self.module.symbols.shared(name))), value);
+        }
+        if let (Object::Class(_), Some(known)) = (&object.object, self.class_values.get(&(class, name))) {
+            let joined = known.join(value);
+            self.class_values.insert((class, name), joined);
+        }
+        self.set_field(class, name, value);
+    }
+}
+
+fn is_data_attribute(path: &str, name: &str) -> bool {
+    match path {
+        "urllib.parse.urlparse" => {
+            matches!(name, "netloc" | "hostname" | "scheme" | "path" | "query" | "fragment" | "port")
+        }
+        "pathlib.Path" => matches!(name, "name" | "stem" | "suffix" | "parent" | "parents" | "parts"),
+        _ => false,
+    }
+}
+
+/// Permissions of files by their names in `stat`, after `S_I`: `RWXU`, `WOTH`.
+fn permission(name: &str) -> Option<i64> {
+    let class = |text: &str| match text {
+        "USR" | "U" => Some(6),
+        "GRP" | "G" => Some(3),
+        "OTH" | "O" => Some(0),
+        _ => None,
+    };
+    if let Some(rest) = name.strip_prefix("RWX") {
+        return Some(7 << class(rest)?);
+    }
+    let bit = match name.chars().next()? {
+        'R' => 4,
+        'W' => 2,
+        'X' => 1,
+        _ => return None,
+    };
+    Some(bit << class(&name[1..])?)
+}

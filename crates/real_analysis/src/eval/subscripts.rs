@@ -1,0 +1,192 @@
+//! Elements and parts: subscripts, slices, iteration, unpacking, and the displays that make containers.
+
+use super::Engine;
+use super::heap::{HeapObject, Key, key_of};
+use crate::ir::{ClassId, Item, Position, SequenceKind, ValueId};
+use crate::text::Text;
+use crate::value::{HeapId, Object, Value};
+
+impl Engine<'_> {
+    pub(super) fn subscript(&mut self, object: &Value, index: &Value) -> Value {
+        if let Some(item) = self.special_method(object, "__getitem__", &[index]) {
+            return item;
+        }
+        let value = match &object.object {
+            // Fields of a named tuple also have positions.
+            Object::Local(class, Some(heap)) => self.field_at(*class, *heap, index),
+            Object::Container(heap) => {
+                let key = key_of(index);
+                self.load_key(*heap, key.as_ref())
+            }
+            Object::Text
+                if let (Object::Int(index), Some(text)) = (&index.object, object.text.as_constant()) =>
+            {
+                let at = if *index < 0 { index + text.chars().count() as i64 } else { *index };
+                let character = usize::try_from(at).ok().and_then(|at| text.chars().nth(at));
+                character.map_or_else(Value::unknown, |character| Value::constant(character.to_string()))
+            }
+            Object::Path(path) if &**path == "builtins" || path.ends_with("__dict__") => {
+                let parent = path.trim_end_matches(".__dict__");
+                match index.text.as_constant() {
+                    Some(name) => self.library_member(&format!("{parent}.{name}").into()),
+                    None => Value::path("builtins.?"),
+                }
+            }
+            _ => object.any_text_keeping_mask(),
+        };
+        match &object.elements {
+            Some(elements) => value.refined(elements),
+            None => value,
+        }
+    }
+
+    pub(super) fn slice(&mut self, id: ValueId, object: &Value, bounds: &[Option<Value>; 3]) -> Value {
+        let known = bounds.each_ref().map(|bound| match bound.as_ref().map(|bound| &bound.object) {
+            None | Some(Object::None) => Some(None),
+            Some(Object::Int(bound)) => Some(Some(*bound)),
+            Some(_) => None,
+        });
+        if let [Some(start), Some(end), Some(None)] = known {
+            if let Object::Container(heap) = object.object
+                && let Some(part) = self.sublist(id, heap, [start, end])
+            {
+                return part;
+            }
+            if let Some(text) = object.text.as_constant().filter(|_| object.object == Object::Text) {
+                return Value::constant(part_of(text, start, end));
+            }
+        }
+        if let Object::Container(_) = object.object {
+            return object.clone();
+        }
+        let text = Text::hole(object.text.summary());
+        Value { object: Object::Unknown, text, elements: object.elements.clone() }
+    }
+
+    pub(super) fn store_subscript(&mut self, object: &Value, index: &Value, value: &Value) {
+        if let Object::Container(heap) = object.object {
+            let key = key_of(index);
+            if key.is_none() {
+                self.store_dynamic_key(heap, index);
+            }
+            self.store_key(heap, key, value);
+        }
+    }
+
+    pub(super) fn sequence(&mut self, id: ValueId, kind: SequenceKind, items: &[Item]) -> Value {
+        let heap = self.allocate(id, false);
+        for item in items {
+            match item {
+                Item::One(value) => {
+                    let value = self.get(*value);
+                    self.append(heap, &value);
+                }
+                Item::Starred(value) => {
+                    let value = self.get(*value);
+                    let element = self.element(&value);
+                    self.heap[heap.0 as usize].next = None;
+                    self.store_rest(heap, &element);
+                }
+            }
+        }
+        if kind == SequenceKind::Set {
+            // Nobody knows the order, nor how many are equal.
+            self.heap[heap.0 as usize].next = None;
+        }
+        self.container(heap)
+    }
+
+    pub(super) fn dict(&mut self, id: ValueId, pairs: &[(Option<ValueId>, ValueId)]) -> Value {
+        let heap = self.allocate(id, true);
+        for (key, value) in pairs {
+            let value = self.get(*value);
+            match key {
+                Some(key) => {
+                    let key = self.get(*key);
+                    self.store_subscript(&Value::new(Object::Container(heap), Text::unknown()), &key, &value);
+                }
+                None => self.merge_into(heap, &value),
+            }
+        }
+        self.container(heap)
+    }
+
+    /// The attribute at a position among the declared fields.
+    fn field_at(&self, class: ClassId, heap: HeapId, index: &Value) -> Value {
+        let fields = self.fields_of(class);
+        let field = match index.object {
+            Object::Int(index) => usize::try_from(index).ok().and_then(|index| fields.get(index)),
+            _ => None,
+        };
+        match field {
+            Some(field) => self.load_key(heap, Some(&Key::Name(self.module.symbols.shared(*field)))),
+            None => self.container(heap).any_text(),
+        }
+    }
+
+    /// `{**value}` or `heap.update(value)`.
+    pub(super) fn merge_into(&mut self, heap: HeapId, value: &Value) {
+        if let Object::Container(from) = value.object {
+            let object = self.heap[from.0 as usize].clone();
+            if !object.is_dict {
+                return self.merge_pairs(heap, &object);
+            }
+            object.fields.into_iter().for_each(|(key, value)| self.store_key(heap, Some(key), &value));
+            object.rest.iter().for_each(|rest| self.store_rest(heap, rest));
+            object.keys.iter().for_each(|keys| self.store_dynamic_key(heap, keys));
+        } else {
+            self.store_rest(heap, &value.any_text());
+            self.store_dynamic_key(heap, &value.any_text());
+        }
+    }
+
+    /// `dict([(key, value), …])`
+    fn merge_pairs(&mut self, heap: HeapId, pairs: &HeapObject) {
+        let pairs = pairs.fields.iter().map(|(_, pair)| pair).chain(&pairs.rest).cloned();
+        for pair in pairs.collect::<Vec<_>>() {
+            let [key, value] = [0, 1].map(|index| self.subscript(&pair, &Value::int(index)));
+            self.store_subscript(&Value::new(Object::Container(heap), Text::unknown()), &key, &value);
+        }
+    }
+
+    /// What iterating over a value gives.
+    pub(super) fn element(&mut self, iterable: &Value) -> Value {
+        let element = match &iterable.object {
+            Object::Container(heap) => self.iterated(*heap),
+            Object::Bound(..) | Object::Function(_) => Value::unknown(),
+            Object::Local(..) if let Some(element) = self.iterated_object(iterable) => element,
+            _ => iterable.any_text_keeping_mask(),
+        };
+        match &iterable.elements {
+            Some(elements) => element.refined(elements),
+            None => element,
+        }
+    }
+
+    pub(super) fn unpack(&mut self, id: ValueId, value: &Value, position: Position) -> Value {
+        match (&value.object, position) {
+            (Object::Local(class, Some(heap)), Position::Front(index)) => {
+                self.field_at(*class, *heap, &Value::int(i64::from(index)))
+            }
+            (Object::Container(heap), Position::Front(index)) => {
+                self.load_key(*heap, Some(&Key::Index(i64::from(index))))
+            }
+            (Object::Container(heap), Position::Back(index)) => {
+                self.load_key(*heap, Some(&Key::Index(-1 - i64::from(index))))
+            }
+            (Object::Container(heap), Position::Rest(start)) => {
+                let rest = self.sublist(id, *heap, [Some(i64::from(start)), None]);
+                rest.unwrap_or_else(|| value.clone())
+            }
+            _ => self.element(value),
+        }
+    }
+}
+
+/// `text[start:end]`
+fn part_of(text: &str, start: Option<i64>, end: Option<i64>) -> String {
+    let length = text.chars().count() as i64;
+    let clamp = |bound: i64| (if bound < 0 { bound + length } else { bound }).clamp(0, length);
+    let (start, end) = (clamp(start.unwrap_or(0)), clamp(end.unwrap_or(length)));
+    text.chars().skip(start as usize).take((end - start).max(0) as usize).collect()
+}
