@@ -77,7 +77,8 @@ impl Engine<'_> {
             }
             "json.dumps" if self.keyword(args, "cls").is_none() => {
                 let value = super::mixed(&Value::unknown(), args);
-                let constant = first()?.text.as_constants().is_some();
+                let subject = first()?;
+                let constant = subject.is_number() || subject.text.as_constants().is_some();
                 let object = if constant { Object::Text } else { Object::Instance("json.dumps".into()) };
                 Value::new(object, value.text)
             }
