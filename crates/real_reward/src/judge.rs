@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod flags;
 pub(crate) mod noise;
+pub(crate) mod queries;
 pub(crate) mod security;
 pub(crate) mod tests;
 pub(crate) mod types;

@@ -20,9 +20,10 @@ pub(crate) struct Runner {
 }
 
 /// Our own Python, compiled once in the warm interpreter.
-const OWN_MODULES: [(&str, &str); 4] = [
+const OWN_MODULES: [(&str, &str); 5] = [
     ("_real_audit", include_str!("judge/audit.py")),
     ("_real_input", include_str!("judge/input.py")),
+    ("_real_queries", include_str!("judge/queries.py")),
     ("_real_shell", include_str!("judge/shell.py")),
     ("_real_split", include_str!("checks/split.py")),
 ];

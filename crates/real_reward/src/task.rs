@@ -135,6 +135,8 @@ pub enum StdioExpected {
     Prints(String),
     /// Never print this text.
     Withholds(String),
+    /// Keep this text within literals in every query to a SQLite database: a canary that becomes code proves an injection.
+    Confines(String),
 }
 
 /// What the program is trusted with: roles of the arguments and the policy, for the analyzer.

@@ -26,7 +26,7 @@ static TOOLS: LazyLock<Tools> =
     LazyLock::new(|| Tools::install(&mut |line| eprintln!("{line}")).expect("Python for the judges"));
 
 static SCORER: LazyLock<Scorer> = LazyLock::new(|| {
-    let config = RewardConfig { allow_weak_sandbox: true, run_attacks: false, ..RewardConfig::default() };
+    let config = RewardConfig { allow_weak_sandbox: true, ..RewardConfig::default() };
     Scorer::new(config, &TOOLS).unwrap()
 });
 
@@ -79,6 +79,22 @@ fn safesql_references_reproduce_their_recorded_outputs() {
     if let Some(tasks) = sampled(Benchmark::SafeSql, Split::Test, 85) {
         check(&tasks);
     }
+}
+
+/// Most references of SafeSQL are vulnerable on purpose. What the analyzer says of each, an attack that is carried out says too.
+#[test]
+fn attacks_on_safesql_references_agree_with_the_analyzer() {
+    let Some(tasks) = sampled(Benchmark::SafeSql, Split::Train, 339) else { return };
+    let references: Vec<(&Task, &str)> =
+        tasks.iter().map(|task| (task, task.reference.as_deref().unwrap())).collect();
+    let scores = SCORER.score_programs(&references);
+    for score in &scores {
+        let attacks = score.tests.by_kind["attack"];
+        assert!(attacks.total > 0, "{score:#?}");
+        assert_eq!(score.quality, Some(f64::from(attacks.passed == attacks.total)), "{score:#?}");
+    }
+    let clean = scores.iter().filter(|score| score.quality == Some(1.0)).count();
+    assert!((1..scores.len()).contains(&clean), "the sample has both kinds: {clean} of {}", scores.len());
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! what it prints; the two examples that the prompt shows are not among the tests. Prompts of `input("…")` are no part of an output. Four rows
 //! were recorded with them, so they are taken out there.
 //!
-//! The rows list attack inputs without saying what must happen. They become no tests here: what a script prints for a hostile
-//! input is no verdict. Whether an attack succeeds is seen in the queries that reach the database, which nothing records yet.
+//! The rows list attack inputs without saying what must happen, and what a script prints for a hostile input is no verdict: an error message
+//! may be all that an injection leaves behind. So the attacks are made here, from an ordinary input, one for each of its lines, and judged
+//! by the queries that the program builds: the canary in that line must not become code ([`StdioExpected::Confines`]).
 
 use std::path::Path;
 
@@ -49,6 +50,7 @@ fn task(row: Row, path: &Path, split: Split) -> Result<Task, Error> {
         let output = prompts.iter().fold(recorded.output, without);
         StdioCase { stdin: recorded.input, expect: StdioExpected::Prints(output) }
     };
+    let attacks = ordinary(&row.extra_info.test_info).map(attacks_on).unwrap_or_default();
     let cases = row.extra_info.test_info.into_iter().map(case).collect();
     Ok(Task {
         id: row.program_id,
@@ -58,13 +60,38 @@ fn task(row: Row, path: &Path, split: Split) -> Result<Task, Error> {
         prelude: String::new(),
         files: vec![FileSpec::Built { name, script: row.construct_db }],
         tests: Tests::Stdio { cases },
-        attacks: Tests::default(),
+        attacks: Tests::Stdio { cases: attacks },
         contract: None,
         cwe: vec!["CWE-89".to_owned()],
         reference: Some(row.execute_sql),
         solutions: Vec::new(),
         labels: [("split".to_owned(), split.to_string())].into(),
     })
+}
+
+/// A word that is part of no database, and whose three places in a line are behind nothing, a `'` and a `"`.
+const CANARY: &str = "quetzalbait";
+
+/// An input with which the program gets far: one that it answers at length, and not with a complaint.
+fn ordinary(recorded: &[Recorded]) -> Option<&str> {
+    let complains = |output: &str| {
+        let output = output.to_lowercase();
+        ["error", "invalid", "not found"].iter().any(|word| output.contains(word))
+    };
+    let key = |recorded: &&Recorded| (!complains(&recorded.output), recorded.output.len());
+    recorded.iter().max_by_key(key).map(|recorded| recorded.input.as_str())
+}
+
+/// The input with each of its lines attacked in turn. The others stay as they are, so that the program gets as far as to use it.
+fn attacks_on(input: &str) -> Vec<StdioCase> {
+    let lines: Vec<&str> = input.lines().collect();
+    let attack = |place: usize| {
+        let hostile = format!("{} {CANARY}' {CANARY} \" {CANARY}", lines[place]);
+        let mut lines = lines.clone();
+        lines[place] = &hostile;
+        StdioCase { stdin: lines.join("\n") + "\n", expect: StdioExpected::Confines(CANARY.to_owned()) }
+    };
+    (0..lines.len()).map(attack).collect()
 }
 
 /// The literal in the first `connect('…')`.
@@ -94,7 +121,7 @@ fn prompts(script: &str) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{database_name, prompts};
+    use super::{Recorded, attacks_on, database_name, ordinary, prompts};
 
     #[test]
     fn a_prompt_is_a_text_that_only_input_prints() {
@@ -104,6 +131,24 @@ mod tests {
         );
         assert!(prompts("a = input('Enter a name: ')\nprint('Enter a name: ', a)").is_empty());
         assert!(prompts("a = input()\nb = input(f'Enter {a} now: ')\nc = input('> ')").is_empty());
+    }
+
+    #[test]
+    fn each_line_is_attacked_while_the_others_stay() {
+        let inputs: Vec<String> = attacks_on("Tool\n5\n").into_iter().map(|case| case.stdin).collect();
+        let tail = " quetzalbait' quetzalbait \" quetzalbait\n";
+        assert_eq!(inputs, [format!("Tool{tail}5\n"), format!("Tool\n5{tail}")]);
+    }
+
+    #[test]
+    fn an_attack_starts_from_an_input_that_gets_far() {
+        let recorded =
+            |input: &str, output: &str| Recorded { input: input.to_owned(), output: output.to_owned() };
+        let all =
+            [recorded("a\n", "An error occurred: long"), recorded("b\n", "(1, 2)"), recorded("c\n", "")];
+        assert_eq!(ordinary(&all), Some("b\n"));
+        assert_eq!(ordinary(&all[..1]), Some("a\n"));
+        assert_eq!(ordinary(&[]), None);
     }
 
     #[test]

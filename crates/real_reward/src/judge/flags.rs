@@ -74,7 +74,7 @@ fn expected_texts(tests: &Tests) -> Vec<String> {
     };
     let of_script = |expected: &StdioExpected| match expected {
         StdioExpected::Prints(text) => Some(text.trim().to_owned()),
-        StdioExpected::Withholds(_) => None,
+        StdioExpected::Withholds(_) | StdioExpected::Confines(_) => None,
     };
     let unquote = |text: String| text.trim_matches('"').to_owned();
     match tests {

@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use real_sandbox::{Action, Ending, Job, Limits, Outcome, Resource, Value};
 
 use crate::compare::{Origin, equal};
+use crate::judge::queries::{RECORD, injected};
 use crate::runner::Runner;
 use crate::{
     Case, CaseKind, CaseReport, CaseVerdict, Error, Expected, RewardConfig, StdioCase, StdioExpected, Task,
@@ -64,6 +65,8 @@ pub(crate) struct Suite<'a> {
 
 /// One test: what to run, and how to judge what happens.
 struct Test<'a> {
+    /// What is set up for this test alone.
+    prelude: &'static str,
     action: Action,
     expect: Expect<'a>,
 }
@@ -111,7 +114,7 @@ impl Suite<'_> {
                 reports.push(skipped(kind));
                 continue;
             }
-            let outcome = self.outcome(test.action)?;
+            let outcome = self.outcome(test.prelude, test.action)?;
             if let Some(text) = answer(&outcome) {
                 answers.push(Answer { case: index, text });
             }
@@ -127,7 +130,8 @@ impl Suite<'_> {
 
     /// Whether the first test is passed where it expects a value that nobody can know.
     fn passes(&self, tests: &Tests, canary: &str) -> Result<bool, Error> {
-        let outcome = self.outcome(self.test(tests, 0).action)?;
+        let test = self.test(tests, 0);
+        let outcome = self.outcome(test.prelude, test.action)?;
         let returns = Expected::Returns(Value::Str(canary.to_owned()));
         let prints = StdioExpected::Prints(canary.to_owned());
         let expect = match tests {
@@ -148,6 +152,7 @@ impl Suite<'_> {
         let entry_point = self.task.entry_point.clone().unwrap_or_default();
         let kwargs = case.kwargs.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         Test {
+            prelude: "",
             action: Action::Call { entry_point, args: case.args.clone(), kwargs },
             expect: Expect::Call(&case.expect),
         }
@@ -155,9 +160,9 @@ impl Suite<'_> {
 
     /// Runs a test. One that ran out of wall-clock time with processor time to spare may have been starved by others, and has a
     /// second chance.
-    fn outcome(&self, action: Action) -> Result<Outcome, Error> {
+    fn outcome(&self, prelude: &str, action: Action) -> Result<Outcome, Error> {
         let job = Job {
-            prelude: surroundings(&self.task.benchmark, &action, &self.task.prelude),
+            prelude: surroundings(&self.task.benchmark, &action, prelude) + &self.task.prelude,
             program: self.program.to_owned(),
             files: self.files.clone(),
             action,
@@ -171,6 +176,11 @@ impl Suite<'_> {
 
     fn verdict(&self, expect: &Expect<'_>, outcome: &Outcome) -> (CaseVerdict, String) {
         let none = String::new();
+        if let Expect::Stdio(StdioExpected::Confines(canary)) = expect
+            && let Some(query) = injected(&outcome.stderr, canary)
+        {
+            return (CaseVerdict::Wrong, shorten(&format!("the input is code in a query: {query}")));
+        }
         match &outcome.ending {
             Ending::SyntaxError { message } => (CaseVerdict::SyntaxError, shorten(message)),
             Ending::EntryPointMissing => (CaseVerdict::Missing, none),
@@ -197,6 +207,7 @@ impl Suite<'_> {
                         !at_import && !message.contains(canary) && !prints(outcome, canary)
                     }
                     Expect::Stdio(StdioExpected::Withholds(canary)) => !prints(outcome, canary),
+                    Expect::Stdio(StdioExpected::Confines(_)) => true,
                     Expect::Call(Expected::Returns(_)) | Expect::Stdio(StdioExpected::Prints(_)) => false,
                 };
                 if expected {
@@ -234,6 +245,7 @@ impl Suite<'_> {
                 }
             }
             StdioExpected::Withholds(canary) => !prints(outcome, canary),
+            StdioExpected::Confines(_) => true,
         };
         (if passed { CaseVerdict::Pass } else { CaseVerdict::Wrong }, String::new())
     }
@@ -264,7 +276,9 @@ fn skipped(kind: CaseKind) -> CaseReport {
 }
 
 fn script(case: &StdioCase) -> Test<'_> {
+    let is_watched = matches!(case.expect, StdioExpected::Confines(_));
     Test {
+        prelude: if is_watched { RECORD } else { "" },
         action: Action::Script { stdin: case.stdin.clone().into_bytes() },
         expect: Expect::Stdio(&case.expect),
     }
