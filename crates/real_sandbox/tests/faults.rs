@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -238,19 +239,29 @@ fn a_missing_interpreter_is_named() {
     assert!(error.contains("no-such-python"), "{error}");
 }
 
-/// A program's own `/tmp` would hide them.
+/// A program's own `/tmp` would hide them, so they are shown in another place, and only to be read.
 #[test]
-fn packages_in_tmp_are_refused_with_advice() {
+fn packages_in_tmp_are_found_elsewhere() {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    if !Sandbox::start(config(1, Strictness::Degrade)).unwrap().protection().has(Layer::Namespaces) {
-        eprintln!("skipped: packages_in_tmp_are_refused_with_advice: there are no namespaces here");
+    let folder = tempfile::Builder::new().tempdir_in("/tmp").unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(folder.path().join("mine")).unwrap();
+    fs::write(folder.path().join("mine/__init__.py"), "WORD = 'here'\n").unwrap();
+    let site_packages = vec![folder.path().to_owned()];
+    let sandbox = Sandbox::start(Config { site_packages, ..config(1, Strictness::Degrade) }).unwrap();
+    if !sandbox.protection().has(Layer::Namespaces) {
+        eprintln!("skipped: packages_in_tmp_are_found_elsewhere: there are no namespaces here");
         return;
     }
-    let folder = tempfile::Builder::new().tempdir_in("/tmp").unwrap();
-    let site_packages = vec![folder.path().to_owned()];
-    let error =
-        Sandbox::start(Config { site_packages, ..config(1, Strictness::Strict) }).unwrap_err().to_string();
-    assert!(error.contains("XDG_CACHE_HOME"), "{error}");
+    let program = format!(
+        "import mine, os\n\
+         def refused(path):\n    try:\n        open(path, 'w')\n    except OSError:\n        return True\n\
+         def f():\n    return [mine.WORD, os.listdir('/tmp'), os.path.exists({:?}), refused(mine.__file__)]\n",
+        folder.path()
+    );
+    let expected =
+        vec![Value::Str("here".to_owned()), Value::List(vec![]), Value::Bool(false), Value::Bool(true)];
+    assert_eq!(sandbox.run(&call(&program)).unwrap().ending, Ending::Returned(Value::List(expected)));
 }
 
 #[test]

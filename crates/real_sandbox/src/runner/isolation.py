@@ -53,7 +53,7 @@ def build_walls(config):
     if os.geteuid() == 0:
         if "namespaces" in layers:
             layer("namespaces", call, libc.unshare, NEW_NAMESPACES)
-            layer("namespaces", build_root, config, readable)
+            readable = layer("namespaces", build_root, config, readable)
         if "user" in layers:
             layer("user", become_nobody, config["box"], readable)
         if "user_namespace" in layers:
@@ -65,7 +65,7 @@ def build_walls(config):
         elif "namespaces" in layers:
             layer("namespaces", call, libc.unshare, NEW_NAMESPACES)
         if "namespaces" in layers:
-            layer("namespaces", build_root, config, readable)
+            readable = layer("namespaces", build_root, config, readable)
     return host_proc, readable
 
 
@@ -113,18 +113,18 @@ def readable_paths(config):
 
 
 def build_root(config, readable):
-    """A root of our own: an empty file system with the readable paths mounted in it, and the old root taken away."""
-    for path in readable:
-        if path.startswith("/tmp/"):
-            raise OSError(f"{path} lies in /tmp, which programs have to themselves: keep it elsewhere (XDG_CACHE_HOME moves the cache)")
-    sources = {path: os.path.realpath(path) for path in [*readable, "/dev/null", "/dev/urandom"]}
+    """A root of our own: an empty file system with the readable paths mounted in it, and the old root taken away. Answers where the
+    readable paths are from now on."""
+    places = {path: place_in_root(path, number) for number, path in enumerate(readable)}
+    sources = {place: os.path.realpath(path) for path, place in places.items()}
+    sources |= {path: os.path.realpath(path) for path in ("/dev/null", "/dev/urandom")}
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
     os.mkdir("/tmp/old")
     system_call(config["syscalls"]["pivot_root"], b"/tmp", b"/tmp/old")
     os.chdir("/")
-    for path, source in sources.items():
-        bind("/old" + source, path)
+    for place, source in sources.items():
+        bind("/old" + source, place)
     os.makedirs(BOX)
     os.symlink(BOX, "/tmp")
     call(libc.umount2, b"/old", MNT_DETACH)
@@ -136,6 +136,23 @@ def build_root(config, readable):
     owner = (NOBODY, NOBODY) if nobody else (os.geteuid(), os.getegid())
     options = "mode=0700,size=64m,nr_inodes=4096,uid=%d,gid=%d" % owner
     mount("tmpfs", BOX, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
+    for paths in (sys.path, config["site_packages"]):
+        paths[:] = [moved(path, places) for path in paths]
+    sys.path_importer_cache.clear()
+    return list(places.values())
+
+
+def place_in_root(path, number):
+    """A path of the machine is the same in our root, unless it lies in /tmp, which programs have to themselves."""
+    return f"/packages/{number}" if path == "/tmp" or path.startswith("/tmp/") else path
+
+
+def moved(path, places):
+    path = path and os.path.abspath(path)
+    for old, place in places.items():
+        if path == old or path.startswith(old + "/"):
+            return place + path[len(old) :]
+    return path
 
 
 def bind(source, target):
