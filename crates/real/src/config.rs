@@ -246,7 +246,8 @@ pub(crate) struct Eval {
     pub max_new_tokens: usize,
     /// Answer a few test tasks after every so many steps, for the report: how one task's program changes. 0 for never.
     pub watch_every: usize,
-    /// How programs are judged. It is not `[reward]`, so that runs with different rewards are measured alike.
+    /// How programs are judged. It is not `[reward]`, so that runs with different rewards are measured alike. Only `allow_weak_sandbox`, which
+    /// is the machine's affair, is that of `[reward]` unless it is given here.
     pub reward: RewardConfig,
 }
 
@@ -276,6 +277,7 @@ impl Config {
         for change in changes {
             apply(&mut table, change).with_context(|| format!("in --set {change}"))?;
         }
+        share_sandbox(&mut table);
         let config: Self = table.try_into()?;
         config.check()?;
         Ok(config)
@@ -344,6 +346,19 @@ pub(crate) fn reward(alpha: Option<f64>, changes: &[String]) -> Result<RewardCon
     Ok(config)
 }
 
+/// What the sandbox may lack is up to the machine: `[eval.reward]` takes it over from `[reward]`.
+fn share_sandbox(table: &mut toml::Table) {
+    const SETTING: &str = "allow_weak_sandbox";
+    let Some(weak) = table.get("reward").and_then(|reward| reward.get(SETTING)).cloned() else { return };
+    let mut section = table;
+    for name in ["eval", "reward"] {
+        let entry = section.entry(name).or_insert_with(|| toml::Table::new().into());
+        let Some(inner) = entry.as_table_mut() else { return };
+        section = inner;
+    }
+    section.entry(SETTING).or_insert(weak);
+}
+
 /// Applies one `a.b=value`. The value is TOML; what is no TOML is a string.
 fn apply(table: &mut toml::Table, change: &str) -> Result<()> {
     let (key, value) = change.split_once('=').context("expected KEY=VALUE")?;
@@ -389,6 +404,15 @@ mod tests {
         assert_eq!(config.seed, 7);
         assert!((config.ppo.kl_coef - 0.5).abs() < 1e-6);
         assert_eq!(config.run.dir, PathBuf::from("elsewhere/here"));
+    }
+
+    #[test]
+    fn evaluations_are_judged_in_the_sandbox_that_the_reward_allows() {
+        let weak = |changes: &[&str]| parse(changes).unwrap().eval.reward.allow_weak_sandbox;
+        assert!(!weak(&[]));
+        assert!(weak(&["reward.allow_weak_sandbox=true"]));
+        assert!(weak(&["reward.allow_weak_sandbox=true", "eval.reward.alpha=1.0"]));
+        assert!(!weak(&["reward.allow_weak_sandbox=true", "eval.reward.allow_weak_sandbox=false"]));
     }
 
     #[test]

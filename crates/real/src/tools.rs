@@ -13,3 +13,8 @@ pub(crate) fn ensure() -> Result<Tools> {
 pub(crate) fn scorer(config: &RewardConfig) -> Result<Scorer> {
     Scorer::new(config.clone(), &ensure()?).context("cannot start the judges")
 }
+
+/// Further judges, with another configuration and, where that asks for no other, the same sandbox.
+pub(crate) fn beside(scorer: &Scorer, config: &RewardConfig) -> Result<Scorer> {
+    scorer.beside(config.clone(), &ensure()?).context("cannot start the judges of the evaluation")
+}

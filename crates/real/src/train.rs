@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let test_tasks = tasks::test(&config)?;
     let mut folder = RunFolder::open(&config, existing)?;
     let scorer = tools::scorer(&config.reward)?;
-    let examiner = tools::scorer(&config.eval.reward)?;
+    let examiner = tools::beside(&scorer, &config.eval.reward)?;
 
     let Some(base) = base_policy(&config, &train_tasks, &interrupt)? else {
         return Ok(Status::Found);

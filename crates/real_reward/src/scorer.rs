@@ -37,15 +37,18 @@ const CACHE: usize = 200_000;
 /// Turns completions into scores.
 pub struct Scorer {
     config: RewardConfig,
-    runner: Runner,
+    runner: Arc<Runner>,
     checker: TypeChecker,
     hasher: RandomState,
-    cache: Mutex<HashMap<(u64, String), Score>>,
+    cache: Mutex<HashMap<Key, Score>>,
     /// Files that a task's script has built, by the script.
     built: Mutex<HashMap<String, Arc<Files>>>,
     /// A value that no program can know: who returns it has deceived the judges.
     canary: String,
 }
+
+/// What a score is remembered by: a hash of the task, and the program.
+type Key = (u64, Arc<str>);
 
 /// Takes the score of an item, given by its place.
 type Done<'a> = dyn Fn(usize, Score) + Sync + 'a;
@@ -75,12 +78,27 @@ impl Scorer {
     pub fn new(config: RewardConfig, tools: &Tools) -> Result<Self, Error> {
         config.validate()?;
         let strictness = if config.allow_weak_sandbox { Strictness::Degrade } else { Strictness::Strict };
-        let runner = Runner::new(tools, strictness, config.seed)?;
+        let runner = Arc::new(Runner::new(tools, strictness, config.seed)?);
+        Ok(Self::with(runner, config, tools))
+    }
+
+    /// Another one beside this one, with a configuration of its own. They share a sandbox where both ask the same of it: a second pool of
+    /// warm interpreters would only take memory.
+    pub fn beside(&self, config: RewardConfig, tools: &Tools) -> Result<Self, Error> {
+        let asked = |config: &RewardConfig| (config.allow_weak_sandbox, config.seed);
+        if asked(&config) != asked(&self.config) {
+            return Self::new(config, tools);
+        }
+        config.validate()?;
+        Ok(Self::with(Arc::clone(&self.runner), config, tools))
+    }
+
+    fn with(runner: Arc<Runner>, config: RewardConfig, tools: &Tools) -> Self {
         let checker = TypeChecker::new(config.checker, config.hardened_types, tools);
         let hasher = RandomState::new();
         let canary = format!("{:016x}{:016x}", hasher.hash_one(1), hasher.hash_one(2));
         let (cache, built) = Default::default();
-        Ok(Self { config, runner, checker, hasher, cache, built, canary })
+        Self { config, runner, checker, hasher, cache, built, canary }
     }
 
     /// Scores completions, in order. `sample` counts the completions of a task within the batch.
@@ -127,36 +145,32 @@ impl Scorer {
             done(place, score);
         };
         let mut fresh = Vec::new();
-        let mut places = Vec::new();
+        let mut keys = Vec::new();
         for (place, ((task, _), extraction)) in items.iter().zip(&extractions).enumerate() {
             let Some(program) = &extraction.code else {
                 finish(place, self.without_program(task));
                 continue;
             };
-            if let Some(score) = self.known(task, program) {
+            let key: Key = (self.hasher.hash_one(json(task)), Arc::from(program.as_str()));
+            if let Some(score) = self.known(&key) {
                 finish(place, score);
             } else {
                 fresh.push((*task, program.as_str()));
-                places.push(place);
+                keys.push((place, key));
             }
         }
         self.judge(&fresh, &|index, score| {
-            let (task, program) = fresh[index];
-            self.remember(task, program, &score);
-            finish(places[index], score);
+            let (place, key) = &keys[index];
+            self.remember(key, &score);
+            finish(*place, score);
         });
     }
 
-    fn key(&self, task: &Task, program: &str) -> (u64, String) {
-        (self.hasher.hash_one(json(task)), program.to_owned())
+    fn known(&self, key: &Key) -> Option<Score> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    fn known(&self, task: &Task, program: &str) -> Option<Score> {
-        let key = self.key(task, program);
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
-    }
-
-    fn remember(&self, task: &Task, program: &str, score: &Score) {
+    fn remember(&self, key: &Key, score: &Score) {
         let timeout = |case: &CaseReport| case.verdict == CaseVerdict::Timeout;
         if score.infra_error.is_some() || score.tests.cases.iter().any(timeout) {
             return;
@@ -165,7 +179,7 @@ impl Scorer {
         if cache.len() >= CACHE {
             cache.clear();
         }
-        cache.insert(self.key(task, program), score.clone());
+        cache.insert(key.clone(), score.clone());
     }
 
     /// Judges programs. The types of all of them are checked at once, beside the tests, which usually take longer.
@@ -407,6 +421,35 @@ fn json(task: &Task) -> String {
 
 fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod neighbours {
+    use super::*;
+
+    #[test]
+    fn scorers_that_ask_the_same_of_a_sandbox_share_it() {
+        let tools = Tools::install(&mut |line| eprintln!("{line}")).unwrap();
+        let config = RewardConfig { allow_weak_sandbox: true, ..RewardConfig::default() };
+        let scorer = Scorer::new(config.clone(), &tools).unwrap();
+        let strict = scorer.beside(RewardConfig { alpha: 1.0, ..config.clone() }, &tools).unwrap();
+        assert!(Arc::ptr_eq(&scorer.runner, &strict.runner));
+        let reseeded = scorer.beside(RewardConfig { seed: 1, ..config.clone() }, &tools).unwrap();
+        assert!(!Arc::ptr_eq(&scorer.runner, &reseeded.runner));
+        assert!(scorer.beside(RewardConfig { alpha: 2.0, ..config }, &tools).is_err());
+        let task: Task = serde_json::from_str(
+            r#"{"id": "f", "benchmark": "own", "messages": [], "entry_point": "f",
+                "tests": {"kind": "call", "cases": [{"args": [1], "expect": {"returns": 2}}]}}"#,
+        )
+        .unwrap();
+        let untyped = "def f(x):\n    return x + 1\n";
+        let reward = |scorer: &Scorer| scorer.score_programs(&[(&task, untyped)])[0].reward;
+        assert_eq!(
+            (reward(&scorer), reward(&strict)),
+            (Some(0.5), Some(0.0)),
+            "each has its own configuration"
+        );
+    }
 }
 
 #[cfg(test)]
