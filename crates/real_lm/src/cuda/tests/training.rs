@@ -128,7 +128,13 @@ fn what_the_policy_learns_it_writes() {
     const WANTED: u32 = 5;
     let Some(device) = Emulated::open("what_the_policy_learns_it_writes") else { return };
     let base = start();
-    let config = PpoConfig { learning_rate: 3e-3, kl_coef: 0.0, mini_batch: 0, ..config(CriticKind::Head) };
+    let config = PpoConfig {
+        learning_rate: 3e-3,
+        value_learning_rate: 1e-2,
+        kl_coef: 0.0,
+        mini_batch: 0,
+        ..config(CriticKind::Head)
+    };
     let mut trainer = PpoTrainer::on_engine(engine(&device, &base), &base, None, config).unwrap();
     let prompts: Vec<Vec<u32>> = (0..24).map(|i| vec![1 + i % 4, 2]).collect();
     let mut means = Vec::new();
