@@ -13,8 +13,7 @@ use crate::value::{HeapId, Object, Value};
 impl Engine<'_> {
     /// A member of a library, which may itself be a source.
     pub(super) fn library_member(&mut self, path: &Rc<str>) -> Value {
-        // What libraries describe stays what it is: a stand-in that a test puts in its place does not make a call harmless.
-        if let Some(value) = self.members.get(path).filter(|_| self.libraries.find(path).is_none()).cloned() {
+        if let Some(value) = self.members.get(path).cloned() {
             return self.refresh(value);
         }
         let object = Object::Path(path.clone());
@@ -169,12 +168,17 @@ impl Engine<'_> {
                 let Object::Function(function) = value.object else { return Some(value) };
                 return Some(self.method(function, object_class, receiver));
             }
-            pending.extend(self.bases[class.index()].iter().rev().filter_map(|base| match base.object {
-                Object::Class(class) => Some(class),
-                _ => None,
-            }));
+            pending.extend(self.own_bases(class).rev());
         }
         None
+    }
+
+    /// The bases of a class that the program defines.
+    pub(super) fn own_bases(&self, class: ClassId) -> impl DoubleEndedIterator<Item = ClassId> {
+        self.bases[class.index()].iter().filter_map(|base| match base.object {
+            Object::Class(class) => Some(class),
+            _ => None,
+        })
     }
 
     /// A function of a class as an attribute of the class or of one of its objects.

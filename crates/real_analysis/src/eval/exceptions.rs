@@ -108,11 +108,7 @@ impl Engine<'_> {
                 return true;
             }
             seen.push(class);
-            let bases = self.bases[class.index()].iter().filter_map(|base| match base.object {
-                Object::Class(base) => Some(base),
-                _ => None,
-            });
-            pending.extend(bases.filter(|base| !seen.contains(base)));
+            pending.extend(self.own_bases(class).filter(|base| !seen.contains(base)));
         }
         false
     }

@@ -60,11 +60,32 @@ impl HeapObject {
     }
 }
 
+/// What an object is to the instruction that makes it: one instruction may make several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Role {
+    /// What the instruction gives.
+    Whole,
+    /// One of the pairs that `items()`, `zip` and the like give.
+    Pair,
+    /// A slice, or what `*rest` unpacks.
+    Slice,
+    /// What `*rest` of a called function collects.
+    Rest,
+    /// What `**options` of a called function collects.
+    Options,
+    /// What an exception was made of.
+    ExceptionArgs,
+    /// An object of a class, which its call makes.
+    Object,
+    /// The arguments of a command, given one by one.
+    Command,
+}
+
 /// The objects that an evaluation of a function made, by instruction, and those of the functions that it called: evaluated once
 /// more, the same instructions of the same calls make the same objects.
 #[derive(Debug, Default)]
 pub(super) struct Allocations {
-    own: FxHashMap<(ValueId, u8), HeapId>,
+    own: FxHashMap<(ValueId, Role), HeapId>,
     called: FxHashMap<(ValueId, FunctionId), Allocations>,
 }
 
@@ -78,8 +99,7 @@ impl Allocations {
 impl Engine<'_> {
     /// What an earlier evaluation of the same call made.
     pub(super) fn enter_heap(&mut self, function: FunctionId, is_root: bool) -> Allocations {
-        let lasting = is_root || self.module.functions[function.index()].kind == FunctionKind::ClassBody;
-        if lasting {
+        if self.is_lasting(function, is_root) {
             return self.lasting.remove(&function).unwrap_or_default();
         }
         let Some(caller) = self.frames.last_mut() else { return Allocations::default() };
@@ -90,12 +110,16 @@ impl Engine<'_> {
         if heap.own.is_empty() && heap.called.is_empty() {
             return;
         }
-        let lasting = is_root || self.module.functions[function.index()].kind == FunctionKind::ClassBody;
-        if lasting {
+        if self.is_lasting(function, is_root) {
             self.lasting.insert(function, heap);
         } else if let Some(caller) = self.frames.last_mut() {
             caller.heap.called.insert((caller.inst, function), heap);
         }
+    }
+
+    /// Whether what a function makes is the same in every round.
+    fn is_lasting(&self, function: FunctionId, is_root: bool) -> bool {
+        is_root || self.module.functions[function.index()].kind == FunctionKind::ClassBody
     }
 
     /// The state of everything that the parameters lead to: a call is the same only with the same state.
@@ -122,12 +146,12 @@ impl Engine<'_> {
 
     /// The container that this instruction makes.
     pub(super) fn allocate(&mut self, at: ValueId, is_dict: bool) -> HeapId {
-        self.allocate_part(at, 0, is_dict)
+        self.allocate_part(at, Role::Whole, is_dict)
     }
 
     /// One of several containers that an instruction makes.
-    pub(super) fn allocate_part(&mut self, at: ValueId, part: u8, is_dict: bool) -> HeapId {
-        if let Some(id) = self.frame().heap.own.get(&(at, part)).copied() {
+    pub(super) fn allocate_part(&mut self, at: ValueId, role: Role, is_dict: bool) -> HeapId {
+        if let Some(id) = self.frame().heap.own.get(&(at, role)).copied() {
             // Made again in a later pass: the same elements are about to be stored in the same places.
             let object = &mut self.heap[id.0 as usize];
             object.next = object.next.map(|_| 0);
@@ -146,7 +170,7 @@ impl Engine<'_> {
         };
         let id = HeapId(self.heap.len() as u32);
         self.heap.push(fresh);
-        self.frame_mut().heap.own.insert((at, part), id);
+        self.frame_mut().heap.own.insert((at, role), id);
         id
     }
 
@@ -314,7 +338,7 @@ impl Engine<'_> {
         let (start, end) = (clamp(bounds[0].unwrap_or(0)), clamp(bounds[1].unwrap_or(length)));
         let part: Vec<Value> =
             (start..end).map(|index| self.load_key(id, Some(&Key::Index(index)))).collect();
-        let list = self.allocate_part(at, 2, false);
+        let list = self.allocate_part(at, Role::Slice, false);
         for value in &part {
             self.append(list, value);
         }

@@ -28,7 +28,7 @@ impl Engine<'_> {
                 (Object::Int(a), Object::Int(b)) if *a >= 0 && *b > 0 => {
                     Value::int(if op == BinaryOp::Modulo { a % b } else { a / b })
                 }
-                _ => arithmetic(left, right),
+                _ => arithmetic(left),
             },
             BinaryOp::Multiply => multiply(left, right),
             BinaryOp::Power => match (&left.object, &right.object) {
@@ -44,7 +44,7 @@ impl Engine<'_> {
             }
             BinaryOp::Subtract => match (&left.object, &right.object) {
                 (Object::Int(a), Object::Int(b)) => a.checked_sub(*b).map_or_else(Value::number, Value::int),
-                _ => arithmetic(left, right),
+                _ => arithmetic(left),
             },
             BinaryOp::Or if is_regex_flag(left) && is_regex_flag(right) => {
                 let flags = [left, right].map(|flag| flag.path_name().unwrap_or_default());
@@ -69,7 +69,7 @@ impl Engine<'_> {
                 let joined = left.join(right);
                 if left.is_number() && right.is_number() { Value::number() } else { joined }
             }
-            _ => arithmetic(left, right),
+            _ => arithmetic(left),
         }
     }
 
@@ -188,12 +188,8 @@ pub(super) fn unary(op: UnaryOp, operand: &Value) -> Value {
 }
 
 /// Arithmetic on what may be numbers, sets or dates: no text comes out of it.
-fn arithmetic(left: &Value, right: &Value) -> Value {
-    if matches!(left.object, Object::Container(_)) {
-        return left.clone();
-    }
-    let _ = right;
-    Value::number()
+fn arithmetic(left: &Value) -> Value {
+    if matches!(left.object, Object::Container(_)) { left.clone() } else { Value::number() }
 }
 
 /// `"ab" * 3`. What an outsider sends is a text until something makes it a number.

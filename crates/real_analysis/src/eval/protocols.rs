@@ -1,7 +1,7 @@
 //! Methods that nobody calls by name: `str(x)` is `x.__str__()`, `with x as y` calls `x.__enter__()`, `x[0]` is `x.__getitem__(0)`.
 
 use super::Engine;
-use super::heap::Key;
+use super::heap::{Key, Role};
 use crate::ir::{ArgKind, ClassId, Symbol};
 use crate::text::Text;
 use crate::value::{Object, Value};
@@ -74,7 +74,7 @@ impl Engine<'_> {
     /// `super().__init__(…)` of a class that a library's class is the base of keeps what it is given, as an exception does.
     pub(super) fn keep_arguments(&mut self, object: &Value, args: &[Value]) {
         let Object::Local(_, Some(heap)) = object.object else { return };
-        let list = self.allocate_part(self.frame().inst, 5, false);
+        let list = self.allocate_part(self.frame().inst, Role::ExceptionArgs, false);
         for arg in args {
             self.append(list, arg);
         }

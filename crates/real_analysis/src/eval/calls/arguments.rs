@@ -4,14 +4,10 @@
 //! collects is a container again, so that a value keeps its position and its name on the way through.
 
 use crate::eval::Engine;
-use crate::eval::heap::Key;
+use crate::eval::heap::{Key, Role};
 use crate::eval::strings::Arguments;
 use crate::ir::{ArgKind, FunctionId, ParamKind, ValueId};
 use crate::value::{Object, Value};
-
-/// Parts of a call that hold what `*rest` and `**options` collect.
-const REST_PART: u8 = 3;
-const OPTIONS_PART: u8 = 4;
 
 impl Engine<'_> {
     /// The values of the parameters.
@@ -86,7 +82,7 @@ impl Engine<'_> {
 
     /// What `*rest` collects.
     fn collected(&mut self, call: ValueId, extra: &[&Value], open: Option<&Value>) -> Value {
-        let list = self.allocate_part(call, REST_PART, false);
+        let list = self.allocate_part(call, Role::Rest, false);
         for value in extra {
             self.append(list, value);
         }
@@ -105,7 +101,7 @@ impl Engine<'_> {
         args: &Arguments,
         open: Option<&Value>,
     ) -> Value {
-        let table = self.allocate_part(call, OPTIONS_PART, true);
+        let table = self.allocate_part(call, Role::Options, true);
         let params = &self.module.functions[target.index()].params;
         for (kind, value) in args {
             let ArgKind::Keyword(name) = kind else { continue };

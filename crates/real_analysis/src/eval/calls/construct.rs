@@ -2,14 +2,11 @@
 
 use super::mixed;
 use crate::eval::Engine;
-use crate::eval::heap::Key;
+use crate::eval::heap::{Key, Role};
 use crate::eval::strings::Arguments;
 use crate::ir::{ArgKind, ClassId, Op, Symbol, ValueId};
 use crate::text::Text;
 use crate::value::{Object, Value};
-
-/// The part of a call that holds the object it makes.
-const OBJECT_PART: u8 = 6;
 
 impl Engine<'_> {
     /// A new object. Without an `__init__` of its own, declared fields take the arguments, and a base that is not of the program
@@ -19,7 +16,7 @@ impl Engine<'_> {
             // Its members are constants, whichever is chosen.
             return Value::new(Object::Local(class, None), Text::unknown());
         }
-        let heap = self.allocate_part(id, OBJECT_PART, true);
+        let heap = self.allocate_part(id, Role::Object, true);
         let instance = Value::new(Object::Local(class, Some(heap)), Text::unknown());
         if let Some(init) = self.method_of(class, &instance, "__init__") {
             if let Object::Bound(target, receiver) = init.object {
@@ -60,10 +57,7 @@ impl Engine<'_> {
             }
             seen.push(class);
             fields.splice(0..0, self.module.classes[class.index()].fields.iter().map(|(field, _)| *field));
-            pending.extend(self.bases[class.index()].iter().filter_map(|base| match base.object {
-                Object::Class(base) => Some(base),
-                _ => None,
-            }));
+            pending.extend(self.own_bases(class));
         }
         fields
     }

@@ -12,7 +12,7 @@
 
 use super::Site;
 use crate::eval::Engine;
-use crate::eval::heap::{Key, key_of};
+use crate::eval::heap::{Key, Role, key_of};
 use crate::eval::strings::{Arguments, positional};
 use crate::facts::Refinement;
 use crate::ir::{ArgKind, Op};
@@ -144,7 +144,7 @@ impl Engine<'_> {
 
     fn pairs(&mut self, keys: &Value, values: &Value) -> Value {
         let at = self.frame().inst;
-        let pair = self.allocate_part(at, 1, false);
+        let pair = self.allocate_part(at, Role::Pair, false);
         self.append(pair, keys);
         self.append(pair, values);
         let pair = self.container(pair);
@@ -175,7 +175,7 @@ impl Engine<'_> {
             parts.push(element);
         }
         let at = self.frame().inst;
-        let tuple = self.allocate_part(at, 1, false);
+        let tuple = self.allocate_part(at, Role::Pair, false);
         for part in &parts {
             self.append(tuple, part);
         }

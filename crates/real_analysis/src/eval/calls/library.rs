@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{Site, mixed};
 use crate::Mode;
 use crate::eval::Engine;
-use crate::eval::heap::key_of;
+use crate::eval::heap::{Role, key_of};
 use crate::eval::strings::{Arguments, join_paths, positional};
 use crate::grammar::html;
 use crate::ir::{ArgKind, Op, ValueId};
@@ -97,7 +97,7 @@ impl<'a> Engine<'a> {
             Some("spawn") if path.starts_with("os.spawnl") => 2,
             _ => return,
         };
-        let list = self.allocate_part(site.id, 7, false);
+        let list = self.allocate_part(site.id, Role::Command, false);
         for (_, value) in arguments.iter().skip(skipped) {
             self.append(list, value);
         }
