@@ -1,14 +1,14 @@
 //! A model that learns: its weights, its gradients and the moments of its optimiser, in this machine's memory or on a GPU.
 
 use std::borrow::Cow;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Backend, Passes};
+use crate::backend::Backend;
 use crate::block_model::Weights;
-use crate::cuda::Engine;
+use crate::cuda::{self, Engine};
 use crate::generate::{Generated, generate};
 use crate::lanes::Lanes;
 use crate::{AdamW, AdamWConfig, Error, Keep, Lora, Model, Sampling, clip_factor, clip_grad_norm, grad_norm};
@@ -106,27 +106,15 @@ impl<'a> Learner<'a> {
         Self::Cpu { model, optimizer, lora: Some((lora, base)) }
     }
 
-    /// Runs `pass`, which looks and changes nothing, on every micro-batch.
-    pub(crate) fn observe<T: Send>(
-        &mut self,
-        lanes: &mut Lanes,
-        lengths: &[usize],
-        max_tokens: usize,
-        pass: impl Fn(Range<usize>, &mut dyn Passes) -> Result<T, Error> + Sync,
-    ) -> Result<Vec<T>, Error> {
-        self.backend(lanes, Keep::Nothing).each(lengths, max_tokens, pass)
+    /// For passes that look and change nothing.
+    pub(crate) fn looking<'p>(&'p mut self, lanes: &'p mut Lanes) -> Backend<'p> {
+        self.backend(lanes, Keep::Nothing)
     }
 
-    /// Runs `pass`, which adds to the gradients, on every micro-batch of one step. The gradients of a step before are gone.
-    pub(crate) fn accumulate<T: Send>(
-        &mut self,
-        lanes: &mut Lanes,
-        lengths: &[usize],
-        max_tokens: usize,
-        pass: impl Fn(Range<usize>, &mut dyn Passes) -> Result<T, Error> + Sync,
-    ) -> Result<Vec<T>, Error> {
+    /// For passes that add to the gradients of one step. Those of a step before are gone.
+    pub(crate) fn learning<'p>(&'p mut self, lanes: &'p mut Lanes) -> Backend<'p> {
         lanes.zero_gradients();
-        self.backend(lanes, Keep::Activations).each(lengths, max_tokens, pass)
+        self.backend(lanes, Keep::Activations)
     }
 
     /// On the CPU, the lanes know what to keep.
@@ -252,17 +240,21 @@ pub(crate) enum Frozen<'a> {
 }
 
 impl Frozen<'_> {
-    pub(crate) fn observe<T: Send>(
-        &mut self,
-        lanes: &mut Lanes,
-        lengths: &[usize],
-        max_tokens: usize,
-        pass: impl Fn(Range<usize>, &mut dyn Passes) -> Result<T, Error> + Sync,
-    ) -> Result<Vec<T>, Error> {
-        let backend = match self {
+    /// For passes that look.
+    pub(crate) fn looking<'p>(&'p mut self, lanes: &'p mut Lanes) -> Backend<'p> {
+        match self {
             Self::Cpu(model) => Backend::Cpu { model, lanes },
             Self::Gpu(engine) => Backend::Gpu { engine, keep: Keep::Nothing },
-        };
-        backend.each(lengths, max_tokens, pass)
+        }
     }
+}
+
+/// Refuses to recompute activations on a GPU, which keeps them; `section` has the settings.
+pub(crate) fn refuse_recomputing(recompute: bool, section: &str) -> Result<(), Error> {
+    if !recompute {
+        return Ok(());
+    }
+    Err(Error::Gpu(cuda::Error::Unsupported(format!(
+        "activations are kept there; set {section}.recompute = false, and fewer {section}.micro_batch_tokens if memory is short"
+    ))))
 }

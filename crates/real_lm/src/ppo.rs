@@ -25,9 +25,9 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::backend::Passes;
-use crate::cuda::{self, Engine, Purpose};
+use crate::cuda::{Engine, Purpose};
 use crate::lanes::Lanes;
-use crate::learner::{Frozen, Learner, Writer};
+use crate::learner::{Frozen, Learner, Writer, refuse_recomputing};
 use crate::memory::Decoding;
 use crate::ops::simd::add;
 use crate::{Decay, Error, Keep, Lora, Model, ValueHead, learning_rate};
@@ -97,10 +97,7 @@ impl<'a> PpoTrainer<'a> {
         reference: Option<&Model>,
         config: PpoConfig,
     ) -> Result<Self, Error> {
-        if config.recompute {
-            let what = "activations are kept there; set ppo.recompute = false, and fewer ppo.micro_batch_tokens if memory is short";
-            return Err(cuda::Error::Unsupported(what.to_owned()).into());
-        }
+        refuse_recomputing(config.recompute, "ppo")?;
         let adamw = config.adamw();
         let beside = |model, purpose| {
             engine.beside(model, &Decoding::none().on_gpu(purpose, config.micro_batch_tokens))
@@ -245,10 +242,11 @@ impl<'a> PpoTrainer<'a> {
         let pass =
             |range: Range<usize>, passes: &mut dyn Passes| losses.critic(&batch[range], size(batch), passes);
         let (lengths, tokens) = (input_lens(batch), config.micro_batch_tokens);
-        let parts = match trunk {
-            Some(trunk) => trunk.accumulate(lanes, &lengths, tokens, pass)?,
-            None => policy.observe(lanes, &lengths, tokens, pass)?,
+        let backend = match trunk {
+            Some(trunk) => trunk.learning(lanes),
+            None => policy.looking(lanes),
         };
+        let parts = backend.each(&lengths, tokens, pass)?;
         self.step_critic(&mut gathered(parts, metrics), warmth, metrics)
     }
 
@@ -280,7 +278,7 @@ impl<'a> PpoTrainer<'a> {
         let losses = Losses { config, critic: &critic.head, shares_trunk, kl_coef, temperature };
         let pass =
             |range: Range<usize>, passes: &mut dyn Passes| losses.policy(&batch[range], size(batch), passes);
-        let parts = policy.accumulate(lanes, &input_lens(batch), config.micro_batch_tokens, pass)?;
+        let parts = policy.learning(lanes).each(&input_lens(batch), config.micro_batch_tokens, pass)?;
         let mut head_grads = gathered(parts, metrics);
         let rate = warmth * config.learning_rate;
         let norm = policy.clip_and_step(lanes, &mut [], config.max_grad_norm, rate)?;

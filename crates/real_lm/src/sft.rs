@@ -8,10 +8,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Passes;
-use crate::cuda::{self, Engine, Purpose};
+use crate::cuda::{Engine, Purpose};
 use crate::head::{Rows, TokenGradient};
 use crate::lanes::Lanes;
-use crate::learner::Learner;
+use crate::learner::{Learner, refuse_recomputing};
 use crate::memory::Decoding;
 use crate::state::{self, StateFile};
 use crate::{AdamWConfig, Decay, Error, Keep, Model, Packed, learning_rate};
@@ -129,10 +129,7 @@ impl SftTrainer {
     }
 
     pub(crate) fn on_engine(engine: Engine, config: SftConfig, total_steps: usize) -> Result<Self, Error> {
-        if config.recompute {
-            let what = "activations are kept there; set sft.recompute = false, and fewer sft.micro_batch_tokens if memory is short";
-            return Err(cuda::Error::Unsupported(what.to_owned()).into());
-        }
+        refuse_recomputing(config.recompute, "sft")?;
         let learner = Learner::on_gpu(engine, config.adamw());
         Ok(Self { learner, config, lanes: Lanes::none(), step: 0, total_steps })
     }
@@ -188,7 +185,7 @@ impl SftTrainer {
         let pass = |range: Range<usize>, passes: &mut dyn Passes| {
             micro_batch(&examples[range], config.prompt_weight, total, passes)
         };
-        let losses = learner.accumulate(lanes, &lengths, config.micro_batch_tokens, pass)?;
+        let losses = learner.learning(lanes).each(&lengths, config.micro_batch_tokens, pass)?;
         let rate =
             learning_rate(config.learning_rate, config.decay, config.warmup_steps, *step, *total_steps);
         let grad_norm = learner.clip_and_step(lanes, &mut [], config.max_grad_norm, rate)?;

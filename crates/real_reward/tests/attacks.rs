@@ -48,23 +48,29 @@ fn check(program: &str, withstands: [bool; 2]) {
     assert_eq!(score.tests.by_kind["attack"], Count { passed, total: 2 });
 }
 
+const SHOW: &str = "for row in rows:\n    print(row)\n";
+
+/// A program that shows what one query gives.
+fn shows(query: &str) -> String {
+    format!("db = sqlite3.connect('shop.db')\nrows = db.execute({query}).fetchall()\n{SHOW}")
+}
+
 #[test]
 fn who_builds_a_query_from_input_falls() {
-    let shown = "for row in rows:\n    print(row)\n";
-    let one = |query: &str| {
-        format!("db = sqlite3.connect('shop.db')\nrows = db.execute({query}).fetchall()\n{shown}")
-    };
     let both = [false, false];
-    check(&one("f\"SELECT * FROM items WHERE name = '{name}' AND price = {price}\""), both);
-    check(&one("\"SELECT * FROM items WHERE name = '%s' AND price = %s\" % (name, price)"), both);
-    check(&one("\"SELECT * FROM items WHERE name = '\" + name + \"' AND price = \" + price"), both);
-    check(&one("'SELECT * FROM items WHERE name = \"{}\" AND price = {}'.format(name, price)"), both);
+    check(&shows("f\"SELECT * FROM items WHERE name = '{name}' AND price = {price}\""), both);
+    check(&shows("\"SELECT * FROM items WHERE name = '%s' AND price = %s\" % (name, price)"), both);
+    check(&shows("\"SELECT * FROM items WHERE name = '\" + name + \"' AND price = \" + price"), both);
+    check(&shows("'SELECT * FROM items WHERE name = \"{}\" AND price = {}'.format(name, price)"), both);
     // What is bound is safe, and what is not is not.
-    check(&one("f\"SELECT * FROM items WHERE name = '{name}' AND price = ?\", (int(price),)"), [false, true]);
-    check(&one("f\"SELECT * FROM items WHERE name = ? AND price = {price}\", (name,)"), [true, false]);
+    check(
+        &shows("f\"SELECT * FROM items WHERE name = '{name}' AND price = ?\", (int(price),)"),
+        [false, true],
+    );
+    check(&shows("f\"SELECT * FROM items WHERE name = ? AND price = {price}\", (name,)"), [true, false]);
     // A filter that leaves the quote.
     check(
-        &one("f\"SELECT * FROM items WHERE name = '{name.replace(';', '')}' AND {int(price)} = price\""),
+        &shows("f\"SELECT * FROM items WHERE name = '{name.replace(';', '')}' AND {int(price)} = price\""),
         [false, true],
     );
     // Errors are swallowed, in every case.
@@ -99,17 +105,13 @@ fn guarded(call: &str) -> String {
 
 #[test]
 fn who_binds_quotes_or_checks_withstands() {
-    let shown = "for row in rows:\n    print(row)\n";
-    let one = |query: &str| {
-        format!("db = sqlite3.connect('shop.db')\nrows = db.execute({query}).fetchall()\n{shown}")
-    };
     let both = [true, true];
-    check(&one("'SELECT * FROM items WHERE name = ? AND price = ?', (name, int(price))"), both);
-    check(&one("'SELECT * FROM items WHERE name = :n', {'n': name}"), both);
-    check(&one("\"SELECT * FROM items WHERE name = '\" + name.replace(\"'\", \"''\") + \"'\""), both);
-    check(&one("f'SELECT * FROM items WHERE price = {float(price)}'"), both);
-    check(&one("'SELECT * FROM items WHERE name = ' + {'saw': \"'saw'\"}[name]"), both);
+    check(&shows("'SELECT * FROM items WHERE name = ? AND price = ?', (name, int(price))"), both);
+    check(&shows("'SELECT * FROM items WHERE name = :n', {'n': name}"), both);
+    check(&shows("\"SELECT * FROM items WHERE name = '\" + name.replace(\"'\", \"''\") + \"'\""), both);
+    check(&shows("f'SELECT * FROM items WHERE price = {float(price)}'"), both);
+    check(&shows("'SELECT * FROM items WHERE name = ' + {'saw': \"'saw'\"}[name]"), both);
     // A factory of the program's own.
     let own = "class Mine(sqlite3.Connection):\n    pass\nrows = sqlite3.connect('shop.db', factory=Mine).execute('SELECT * FROM items WHERE name = ?', (name,))\n";
-    check(&format!("{own}{shown}"), both);
+    check(&format!("{own}{SHOW}"), both);
 }

@@ -45,9 +45,7 @@ impl Losses<'_> {
         whole: MiniBatch,
         passes: &mut dyn Passes,
     ) -> Result<Part, Error> {
-        let tokens = TokenBatch::new(trajectories.iter().map(|t| t.rollout));
-        let targets = self.targets(trajectories, whole);
-        passes.forward(&tokens.packed)?;
+        let (tokens, targets) = self.forward(trajectories, whole, passes)?;
         let slope = |i: usize, logprob: f32, _: f32| TokenGradient {
             logprob: targets[i].weight * self.slope(&targets[i], logprob),
             entropy: -targets[i].weight * self.config.entropy_coef,
@@ -84,9 +82,7 @@ impl Losses<'_> {
         whole: MiniBatch,
         passes: &mut dyn Passes,
     ) -> Result<Part, Error> {
-        let tokens = TokenBatch::new(trajectories.iter().map(|t| t.rollout));
-        let targets = self.targets(trajectories, whole);
-        passes.forward(&tokens.packed)?;
+        let (tokens, targets) = self.forward(trajectories, whole, passes)?;
         let mut part = self.nothing();
         let d_values = self.value_losses(&targets, &tokens, passes, &mut part.metrics)?;
         let values = ValueGradient {
@@ -103,6 +99,18 @@ impl Losses<'_> {
             passes.accumulate(&tokens.packed, no_rows, &|_, _, _| TokenGradient::default(), Some(values))?;
         }
         Ok(part)
+    }
+
+    /// Runs the model on the rollouts; their tokens, and what the losses need of each.
+    fn forward(
+        &self,
+        trajectories: &[Trajectory],
+        whole: MiniBatch,
+        passes: &mut dyn Passes,
+    ) -> Result<(TokenBatch, Vec<Target>), Error> {
+        let tokens = TokenBatch::new(trajectories.iter().map(|t| t.rollout));
+        passes.forward(&tokens.packed)?;
+        Ok((tokens, self.targets(trajectories, whole)))
     }
 
     fn nothing(&self) -> Part {

@@ -39,14 +39,14 @@ impl PpoTrainer<'_> {
             Ok(batch.by_rollout(&logprobs).zip(batch.by_rollout(&values)).collect::<Vec<_>>())
         };
 
-        let seen = policy.observe(lanes, &lengths, tokens, both)?;
+        let seen = policy.looking(lanes).each(&lengths, tokens, both)?;
         let (old_logprobs, mut old_values): (Vec<_>, Vec<_>) = seen.into_iter().flatten().unzip();
         if let Some(trunk) = &mut critic.trunk {
-            old_values = trunk.observe(lanes, &lengths, tokens, values)?.into_iter().flatten().collect();
+            old_values = trunk.looking(lanes).each(&lengths, tokens, values)?.into_iter().flatten().collect();
         }
         let ref_logprobs = match reference.as_mut().filter(|_| config.kl_coef > 0.0) {
             Some(reference) => {
-                reference.observe(lanes, &lengths, tokens, logprobs)?.into_iter().flatten().collect()
+                reference.looking(lanes).each(&lengths, tokens, logprobs)?.into_iter().flatten().collect()
             }
             None => old_logprobs.clone(),
         };
