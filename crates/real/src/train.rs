@@ -146,18 +146,7 @@ impl<'a> Run<'a> {
                 return Ok(Status::Found);
             };
             done += 1;
-            let get = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
-            progress.set(
-                done,
-                &format!(
-                    "reward {:+.3}  function {:.2}  quality {:.2}  joint {:.2}  kl {:.3}",
-                    get("reward/mean"),
-                    get("reward/function"),
-                    get("reward/quality"),
-                    get("reward/joint"),
-                    get("objective/kl"),
-                ),
-            );
+            progress.set(done, &in_short(&metrics));
             let is_last = done == train.steps;
             if is_last && eval.at_ends || train.eval_every > 0 && done % train.eval_every == 0 {
                 let evaluation = self.evaluate(&mut trainer, done, folder)?;
@@ -426,4 +415,17 @@ fn reward_metrics(scores: &[Score], responses: &[Response]) -> BTreeMap<String, 
         ("response/length".to_owned(), lengths.sum::<f64>() / responses.len().max(1) as f64),
         ("response/truncated".to_owned(), truncated as f64 / responses.len().max(1) as f64),
     ])
+}
+
+/// The figures of a step that progress shows. Without a reference there is no divergence.
+fn in_short(metrics: &BTreeMap<String, f64>) -> String {
+    let figures = [
+        ("reward", "reward/mean"),
+        ("function", "reward/function"),
+        ("quality", "reward/quality"),
+        ("joint", "reward/joint"),
+        ("kl", "objective/kl"),
+    ];
+    let shown = figures.iter().filter_map(|&(word, name)| Some(format!("{word} {:.3}", metrics.get(name)?)));
+    shown.collect::<Vec<_>>().join("  ")
 }

@@ -204,7 +204,9 @@ impl<'a> PpoTrainer<'a> {
     fn adapt_kl_coef(&mut self, trajectories: &[Trajectory], metrics: &mut Metrics) {
         for trajectory in trajectories {
             metrics.add("objective/score", f64::from(trajectory.reward.total));
-            metrics.add("objective/kl", trajectory.kl);
+            if self.config.kl_coef > 0.0 {
+                metrics.add("objective/kl", trajectory.kl);
+            }
             metrics.add("objective/length", trajectory.len() as f64);
         }
         let PpoConfig { kl_target, kl_horizon, .. } = self.config;

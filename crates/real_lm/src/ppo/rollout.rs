@@ -56,7 +56,7 @@ impl From<f32> for Reward {
 pub(super) struct Trajectory<'a> {
     pub(super) rollout: &'a Rollout,
     pub(super) reward: &'a Reward,
-    /// Estimate of the KL divergence from the reference: the sum of `log π_old − log π_ref`.
+    /// Estimate of the KL divergence from the reference: the sum of `log π_old − log π_ref`. Zero without a reference.
     pub(super) kl: f64,
     pub(super) old_logprobs: Vec<f32>,
     /// Equal to `old_logprobs` without a reference.
