@@ -6,12 +6,13 @@ use anyhow::{Context, Result, bail};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use real_lm::{
-    Architecture, ChatTemplate, Checkpoint, Message, Model, ModelConfig, Special, SpecialTokens, Tokenizer,
+    Architecture, ChatTemplate, Checkpoint, Device, Message, Model, ModelConfig, Special, SpecialTokens,
+    Tokenizer,
 };
 use real_lm::{EndsWith, Finish, Generated, Sampling, Writer};
 use real_reward::Task;
 
-use crate::config::{Config, Scratch};
+use crate::config::{Config, ModelSource, Scratch};
 use crate::seeds::{Purpose, derive};
 use crate::sft::Answer;
 
@@ -22,6 +23,17 @@ pub(crate) fn initial(config: &Config, answers: &[Answer]) -> Result<Checkpoint>
         (None, Some(shape)) => from_scratch(shape, answers, config.seed),
         (None, None) => bail!("[model] needs either `path` or `scratch`"),
     }
+}
+
+/// Whether the model and the device of a run are there, before anything is written or replaced.
+pub(crate) fn check(settings: &ModelSource) -> Result<()> {
+    if let Some(path) = &settings.path {
+        Checkpoint::locate(path).with_context(|| format!("cannot load the model {path}"))?;
+    }
+    if settings.device == Device::Cuda {
+        real_lm::cuda::probe()?;
+    }
+    Ok(())
 }
 
 /// A checkpoint by path or hub name.

@@ -32,6 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     let settings = config.sft.clone().context("the configuration has no [sft] section")?;
     let tasks = tasks::train(&config)?;
     let answers = answers(&tasks, &config.data, config.seed)?;
+    policy::check(&config.model)?;
     let checkpoint = policy::initial(&config, &answers)?;
     let mut folder = RunFolder::open(&config, existing)?;
     let trained = train(checkpoint, &config, &settings, &answers, &mut folder, &interrupt)?;

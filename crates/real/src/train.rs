@@ -53,9 +53,10 @@ pub(crate) fn run(args: &Args) -> Result<Status> {
     };
     let train_tasks = tasks::train(&config)?;
     let test_tasks = tasks::test(&config)?;
-    let mut folder = RunFolder::open(&config, existing)?;
+    policy::check(&config.model)?;
     let scorer = tools::scorer(&config.reward)?;
     let examiner = tools::beside(&scorer, &config.eval.reward)?;
+    let mut folder = RunFolder::open(&config, existing)?;
 
     let Some(base) = base_policy(&config, &train_tasks, &interrupt)? else {
         return Ok(Status::Found);

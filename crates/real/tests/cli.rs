@@ -181,3 +181,18 @@ fn a_bad_configuration_is_refused_before_anything_is_written() {
     assert!(text(&output.stderr).contains("klcoef"), "{}", text(&output.stderr));
     assert!(!folder.path().join("run").exists());
 }
+
+#[test]
+fn a_model_that_is_not_there_costs_no_earlier_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let config = "seed = 1\n[run]\ndir = \"run\"\n[model]\npath = \"nowhere.gguf\"\n[data]\nbenchmark = \"starter\"\ntrain_tasks = 8\n[train]\nsteps = 1\n";
+    std::fs::write(here.join("config.toml"), config).unwrap();
+    std::fs::create_dir(here.join("run")).unwrap();
+    std::fs::write(here.join("run/config.toml"), "").unwrap();
+    std::fs::write(here.join("run/metrics.jsonl"), "{\"step\":0}\n").unwrap();
+    let output = real(&["train", "config.toml", "--overwrite"], here);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("nowhere.gguf"), "{}", text(&output.stderr));
+    assert_eq!(std::fs::read_to_string(here.join("run/metrics.jsonl")).unwrap(), "{\"step\":0}\n");
+}

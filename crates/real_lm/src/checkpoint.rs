@@ -69,20 +69,23 @@ impl Checkpoint {
     /// Reads a folder, a `.gguf` file, or a hub model such as `Qwen/Qwen2.5-Coder-0.5B-Instruct` from the local cache.
     /// Nothing is downloaded.
     pub fn load(source: impl AsRef<Path>) -> Result<Self, Error> {
-        let source = source.as_ref();
-        let checkpoint = if source.is_file() {
-            Self::from_gguf(source)?
-        } else if source.is_dir() {
-            Self::from_folder(source)?
-        } else {
-            Self::from_folder(&hugging_face::cached_snapshot(&source.to_string_lossy())?)?
-        };
+        let found = Self::locate(source)?;
+        let checkpoint = if found.is_file() { Self::from_gguf(&found)? } else { Self::from_folder(&found)? };
         let (tokens, rows) = (checkpoint.tokenizer.vocab_size(), checkpoint.model.config.vocab_size);
         if tokens > rows {
             let what = format!("the tokenizer has {tokens} tokens, the model only {rows}");
-            return Err(Error::malformed(source, what));
+            return Err(Error::malformed(&found, what));
         }
         Ok(checkpoint)
+    }
+
+    /// The file or folder that [`load`](Self::load) reads. It reads none of it.
+    pub fn locate(source: impl AsRef<Path>) -> Result<PathBuf, Error> {
+        let source = source.as_ref();
+        if source.exists() {
+            return Ok(source.to_owned());
+        }
+        hugging_face::cached_snapshot(&source.to_string_lossy())
     }
 
     /// The ids that the model continues to answer a conversation.
