@@ -33,7 +33,9 @@ pub(crate) struct ControlDependence {
 
 impl ControlDependence {
     pub(crate) fn of(function: &Function) -> Self {
-        let backwards = Backwards::of(function);
+        let ends = |block: &BlockId| function.blocks[block.index()].terminator.successors().next().is_none();
+        let exits = (0..function.blocks.len() as u32).map(BlockId).filter(ends).collect();
+        let backwards = Backwards::of(function, exits);
         let exit = backwards.entry();
         let tree = Dominators::of(&backwards);
         let mut edges: Vec<Vec<Edge>> = vec![Vec::new(); function.blocks.len()];
@@ -72,8 +74,8 @@ impl ControlDependence {
     }
 }
 
-/// The control-flow graph with its edges turned round, from one exit that follows every return and raise.
-struct Backwards<'a> {
+/// The control-flow graph with its edges turned round, from one exit that follows the ends that count.
+pub(crate) struct Backwards<'a> {
     function: &'a Function,
     exits: Vec<BlockId>,
     /// Per block its ways out, or the exit.
@@ -81,14 +83,12 @@ struct Backwards<'a> {
 }
 
 impl<'a> Backwards<'a> {
-    fn of(function: &'a Function) -> Self {
+    pub(crate) fn of(function: &'a Function, exits: Vec<BlockId>) -> Self {
         let exit = BlockId(function.blocks.len() as u32);
         let mut preds: Vec<Vec<BlockId>> =
             function.blocks.iter().map(|block| block.terminator.successors().collect()).collect();
-        let mut exits = Vec::new();
-        for (index, preds) in preds.iter_mut().enumerate().filter(|(_, preds)| preds.is_empty()) {
-            exits.push(BlockId(index as u32));
-            preds.push(exit);
+        for end in &exits {
+            preds[end.index()].push(exit);
         }
         preds.push(Vec::new());
         Self { function, exits, preds }

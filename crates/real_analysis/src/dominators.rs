@@ -5,7 +5,7 @@
 //! common ancestor of its predecessors, found by walking up from the two with the larger number, until nothing changes.
 //! The same on the graph with its edges turned round gives post-dominators (`control.rs`).
 
-use crate::ir::{BlockId, Function};
+use crate::ir::{BlockId, Function, Terminator};
 
 /// A graph with one entry.
 pub(crate) trait Graph {
@@ -24,12 +24,27 @@ impl Graph for Function {
         BlockId(0)
     }
 
+    /// The two ways out of a branch in the order of the text, so that reverse postorder is as close to it as it can be: what comes
+    /// last is visited first.
     fn successors(&self, block: BlockId) -> Vec<BlockId> {
-        self.blocks[block.index()].terminator.successors().collect()
+        let terminator = self.blocks[block.index()].terminator;
+        let mut successors: Vec<BlockId> = terminator.successors().collect();
+        if let Terminator::Branch { .. } = terminator {
+            successors.sort_by_key(|successor| self.position(*successor));
+        }
+        successors
     }
 
     fn predecessors(&self, block: BlockId) -> &[BlockId] {
         &self.blocks[block.index()].preds
+    }
+}
+
+impl Function {
+    /// Where a block stands in the text. An empty one comes after its neighbours.
+    fn position(&self, block: BlockId) -> u32 {
+        let ranges = self.blocks[block.index()].insts.iter().map(|id| self.insts[id.index()].range);
+        ranges.filter(|range| range.end != 0).map(|range| range.start).next().unwrap_or(u32::MAX)
     }
 }
 

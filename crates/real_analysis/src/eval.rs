@@ -14,10 +14,12 @@
 
 mod attributes;
 mod calls;
+mod closures;
 mod constants;
 mod exceptions;
 mod guards;
 mod heap;
+mod lines;
 mod notes;
 mod operators;
 mod ops;
@@ -31,6 +33,7 @@ mod strings;
 mod subscripts;
 mod trace;
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -38,13 +41,14 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::dominators::Dominators;
 use crate::facts::Refinement;
 use crate::finding::FlowStep;
-use crate::ir::{BlockId, ClassId, FunctionId, Module, Op, Range, Symbol, Terminator, ValueId};
+use crate::ir::{BlockId, ClassId, FunctionId, Inst, Module, Op, Range, Symbol, Terminator, ValueId};
 use crate::library::{Libraries, Origin};
 use crate::rules::Weakness;
 use crate::text::Taint;
-use crate::value::{Object, Value};
+use crate::value::{Captured, Object, Value};
 use crate::{Options, ThreatModel};
 use heap::{Allocations, HeapObject};
+use lines::{Ends, Lines};
 
 /// Instructions evaluated per instruction of the program.
 const FUEL_PER_INST: u64 = 120;
@@ -107,22 +111,30 @@ struct Prepared {
     dominators: Dominators,
     /// Values that always are equal have one representative.
     canonical: Vec<ValueId>,
-    /// Representatives that some check mentions.
-    checked: FxHashSet<ValueId>,
-    /// The calls in each block.
-    calls: Vec<Vec<ValueId>>,
+    /// Whether some check mentions a representative.
+    checked: Vec<bool>,
+    /// The values of constants.
+    constants: Vec<Option<Value>>,
     has_loop: bool,
+    /// Straight lines of code, where every return counts.
+    lines: OnceCell<Lines>,
+    /// The same where only the last return counts.
+    root_lines: OnceCell<Lines>,
 }
 
 /// A function under evaluation.
 struct Frame {
     function: FunctionId,
+    /// What its closure was made with.
+    captured: Captured,
     values: Vec<Option<Value>>,
     executed: Vec<bool>,
     heap: Allocations,
     /// Exceptions on their way: the block where they are caught, if it is in this function.
     raised: Vec<(Option<BlockId>, Value)>,
     summaries: FxHashMap<ValueId, Rc<Summary>>,
+    /// Calls that prove something by returning, with their blocks.
+    proving: Vec<(BlockId, ValueId)>,
     /// What is proved of values where blocks begin.
     facts: FxHashMap<(ValueId, BlockId), Refinement>,
     returned: Vec<(BlockId, ValueId)>,
@@ -166,6 +178,8 @@ pub(crate) struct Engine<'a> {
     called: FxHashSet<FunctionId>,
     /// Variables that an inner function reads: only these outlive their function.
     captured: FxHashSet<(FunctionId, Symbol)>,
+    /// For each function the variables of enclosing functions that it and its inner functions read.
+    captures: Vec<Vec<(FunctionId, Symbol)>>,
     /// No function has a public name: what is there was cut out of a program, to be called.
     all_private: bool,
     /// A text that a view returns is a page.
@@ -174,6 +188,8 @@ pub(crate) struct Engine<'a> {
     pages: FxHashSet<FunctionId>,
     /// Parameters that a route makes numbers.
     numeric_parts: FxHashSet<(FunctionId, Symbol)>,
+    /// Options of command lines, and whether they can only hold what the program allows.
+    options_declared: FxHashMap<Box<str>, bool>,
     /// What the program assigned to members of libraries: `flask.g.user`.
     members: FxHashMap<Rc<str>, Value>,
     /// Functions that a decorator or a call hands to a framework, to answer requests.
@@ -194,6 +210,10 @@ pub(crate) struct Engine<'a> {
     /// Steps left for the proof that is being looked for.
     proof_steps: u32,
     pub(crate) budget_hit: bool,
+    /// For each name whether calls of a method of that name are judged by the table of settings.
+    settings: Vec<bool>,
+    /// Built-in names that mean what they usually do.
+    builtins: FxHashMap<Symbol, Value>,
     /// Variables outside the frames that were read.
     read: FxHashSet<Shared>,
     /// One of these changed after it was read.
@@ -224,10 +244,12 @@ impl<'a> Engine<'a> {
             setters: FxHashMap::default(),
             called: roots::called_by_others(module),
             captured: roots::captured(module),
+            captures: closures::captures(module),
             all_private: roots::all_private(module),
             returns_pages: roots::returns_pages(module),
             pages: FxHashSet::default(),
             numeric_parts: FxHashSet::default(),
+            options_declared: FxHashMap::default(),
             members: FxHashMap::default(),
             registered: crate::threat::routes(module),
             frames: Vec::new(),
@@ -241,6 +263,8 @@ impl<'a> Engine<'a> {
             rebuilding: false,
             proof_steps: 0,
             budget_hit: module.truncated,
+            settings: settings::of_methods(module),
+            builtins: FxHashMap::default(),
             read: FxHashSet::default(),
             changed: false,
             threat_model,
@@ -276,29 +300,64 @@ impl<'a> Engine<'a> {
         let body = &self.module.functions[function.index()];
         let dominators = Dominators::of(body);
         let canonical = guards::canonical(body, &dominators, &self.module.symbols);
-        let checked = guards::checked(body, &dominators, &canonical);
+        let checked = guards::checked(body, &dominators, &canonical, &self.module.symbols);
         let has_loop = dominators.order.iter().any(|block| {
             let successors = body.blocks[block.index()].terminator.successors();
             successors.into_iter().any(|target| dominators.is_back_edge(*block, target))
         });
-        let is_call = |id: &ValueId| matches!(body.insts[id.index()].op, Op::Call { .. });
-        let calls =
-            body.blocks.iter().map(|block| block.insts.iter().copied().filter(is_call).collect()).collect();
-        let prepared = Rc::new(Prepared { dominators, canonical, checked, calls, has_loop });
+        let constant = |inst: &Inst| match &inst.op {
+            Op::Constant(constant) => Some(ops::constant_value(constant)),
+            _ => None,
+        };
+        let constants = body.insts.iter().map(constant).collect();
+        let prepared = Rc::new(Prepared {
+            dominators,
+            canonical,
+            checked,
+            constants,
+            has_loop,
+            lines: OnceCell::new(),
+            root_lines: OnceCell::new(),
+        });
         self.prepared[function.index()] = Some(prepared.clone());
         prepared
     }
 
+    /// The straight lines of the function that a frame evaluates.
+    fn lines(&self, frame: &Frame) -> &Lines {
+        let prepared =
+            self.prepared[frame.function.index()].as_ref().expect("a frame's function is prepared");
+        let (lines, ends) = if frame.is_root {
+            (&prepared.root_lines, Ends::LastReturn)
+        } else {
+            (&prepared.lines, Ends::Returns)
+        };
+        lines.get_or_init(|| {
+            Lines::of(&self.module.functions[frame.function.index()], &prepared.dominators, ends)
+        })
+    }
+
     /// Evaluates a function with these values for its parameters.
-    fn run(&mut self, function: FunctionId, params: &[Value], is_root: bool) -> Rc<Summary> {
-        let mut key = (function, params.to_vec(), self.heap_stamp(params));
+    fn run(
+        &mut self,
+        function: FunctionId,
+        captured: &Captured,
+        params: &[Value],
+        is_root: bool,
+    ) -> Rc<Summary> {
+        let around = captured.iter().flat_map(|captured| captured.iter().map(|(_, _, value)| value));
+        let inputs: Vec<Value> = params.iter().chain(around).cloned().collect();
+        let stamp = self.heap_stamp(&inputs);
+        let mut key = (function, inputs, stamp);
         if let Some(summary) = self.memo.get(&key) {
             return summary.clone();
         }
         let is_common = self.is_common(function);
+        let mut captured = captured.clone();
         if is_common && !is_root {
             key.1 = params.iter().map(Value::generalized).collect();
             key.2 = 0;
+            captured = None;
             if let Some(summary) = self.memo.get(&key) {
                 return summary.clone();
             }
@@ -311,11 +370,13 @@ impl<'a> Engine<'a> {
         let heap = self.enter_heap(function, is_root);
         self.frames.push(Frame {
             function,
+            captured,
             values: vec![None; body.insts.len()],
             executed: vec![false; body.blocks.len()],
             heap,
             raised: Vec::new(),
             summaries: FxHashMap::default(),
+            proving: Vec::new(),
             facts: FxHashMap::default(),
             returned: Vec::new(),
             yielded: None,
@@ -349,6 +410,13 @@ impl<'a> Engine<'a> {
         *seen > MIN_CONTEXTS.max(CONTEXT_INSTS / size.max(1))
     }
 
+    /// Remembers a call that proves something of its arguments by returning.
+    fn note_proof(&mut self, block: BlockId, call: ValueId, callee: ValueId) {
+        if self.may_prove(call, callee) && !self.frame().proving.contains(&(block, call)) {
+            self.frame_mut().proving.push((block, call));
+        }
+    }
+
     /// Evaluates every executable block once. Whether anything changed.
     fn pass(&mut self, prepared: &Prepared, params: &[Value]) -> bool {
         let body = self.function();
@@ -372,8 +440,12 @@ impl<'a> Engine<'a> {
                 let value = match self.op(id) {
                     Op::Param(index) => params.get(*index as usize).cloned().unwrap_or_else(Value::unknown),
                     Op::Phi(operands) => self.phi(prepared, block, id, operands),
+                    Op::Constant(_) => prepared.constants[id.index()].clone().unwrap_or_else(Value::unknown),
                     op => self.evaluate(id, op),
                 };
+                if let Op::Call { callee, .. } = self.op(id) {
+                    self.note_proof(block, id, *callee);
+                }
                 let slot = &mut self.frame_mut().values[id.index()];
                 if slot.as_ref() != Some(&value) {
                     changed = true;
@@ -522,6 +594,7 @@ impl<'a> Engine<'a> {
         let known = self.globals.get(&name).cloned();
         if let Some(joined) = self.joined(known.as_ref(), value) {
             self.note_change(Shared::Global(name));
+            self.builtins.remove(&name);
             self.globals.insert(name, joined);
         }
     }
@@ -536,6 +609,7 @@ impl<'a> Engine<'a> {
 
     /// What a variable outside the frames is after one more assignment, if that is something new. Two containers become one.
     fn joined(&mut self, known: Option<&Value>, value: &Value) -> Option<Value> {
+        self.share(value);
         let joined = match known {
             None => value.clone(),
             Some(known) => match (&known.object, &value.object) {

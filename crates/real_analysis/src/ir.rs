@@ -199,6 +199,8 @@ pub(crate) struct Block {
     pub(crate) insts: Vec<ValueId>,
     pub(crate) preds: Vec<BlockId>,
     pub(crate) terminator: Terminator,
+    /// Where the text has the value that a return gives.
+    pub(crate) returned: Range,
     /// Where an exception that is raised in the block goes, if not out of the function.
     pub(crate) handler: Option<BlockId>,
 }

@@ -111,6 +111,10 @@ pub(crate) enum Returns {
     Made(Arc<str>),
     /// The receiver or first argument, of which only these characters remain or arise.
     Masked(Mask),
+    /// The first argument in a form of the program's own, which it may read back.
+    Authentic,
+    /// A page made of a template, the first argument, and values, which it escapes.
+    Rendered,
     /// The text of the first argument for HTML: `<`, `>`, `&` and quotes become entities.
     HtmlEscaped,
     /// The first argument, marked as HTML.
@@ -252,6 +256,7 @@ pub(crate) const WEB_FRAMEWORKS: &[&str] = &[
     "sanic",
     "webapp2",
     "quart",
+    "cherrypy",
 ];
 
 /// Annotations of parameters that cannot carry a text of the caller's choice.
@@ -411,6 +416,34 @@ pub(crate) const VIEW_CLASSES: &[&str] = &[
     "APIView",
     "HTTPEndpoint",
 ];
+
+/// Libraries whose commands are functions: the command line is their arguments.
+pub(crate) const COMMAND_LINES: &[&str] = &["click", "typer", "asyncclick", "rich_click"];
+
+/// Parts of a request that map names to texts.
+pub(crate) const TEXT_PARTS: &[&str] = &[
+    "args",
+    "form",
+    "values",
+    "cookies",
+    "headers",
+    "GET",
+    "POST",
+    "COOKIES",
+    "META",
+    "query_params",
+    "path_params",
+    "view_args",
+    "match_info",
+];
+
+/// A file that a client sent: its name and content are the client's, but it is no name itself.
+pub(crate) const UPLOAD: &str = "web.upload";
+/// All of them.
+pub(crate) const UPLOADS: &str = "web.uploads";
+
+/// What a parser of command lines gives: its attributes are the options.
+pub(crate) const NAMESPACE: &str = "argparse.Namespace";
 
 /// Frameworks in which a text that a view returns is a page. In others it becomes JSON, or nothing.
 pub(crate) const PAGE_FRAMEWORKS: &[&str] = &["flask", "bottle", "quart", "cherrypy", "web", "flask_restful"];

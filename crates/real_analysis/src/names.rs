@@ -160,7 +160,14 @@ impl<'a> Names<'a> {
             Op::StoreAttribute { name, value, .. } => Self::is(&self.unguessable, *name) && kept(*value),
             _ => false,
         });
-        if makes || written || stored {
+        let sent = body.insts().any(|(_, op)| match op {
+            Op::Call { callee, args } => {
+                let is_cookie = body.method(*callee).is_some_and(|(_, name)| name == "set_cookie");
+                is_cookie && args.iter().any(|arg| kept(arg.value))
+            }
+            _ => false,
+        });
+        if makes || written || stored || sent {
             let first = drawn.map(|id| body.function.insts[id.index()].range).next();
             reports.extend(first.map(|range| report(Weakness::GuessableSecret, range, 0.7)));
         }

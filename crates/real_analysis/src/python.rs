@@ -7,6 +7,7 @@
 mod expressions;
 mod lower;
 mod outline;
+mod records;
 mod scope;
 mod statements;
 

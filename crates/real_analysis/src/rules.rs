@@ -272,8 +272,6 @@ pub(crate) struct Situation {
     pub(crate) plain_response: bool,
     /// A parser that resolves no entities is given.
     pub(crate) safe_parser: bool,
-    /// The values of a query are texts, which can be no operators.
-    pub(crate) of_texts: bool,
     /// That the text is used as this concept is a guess.
     pub(crate) guessed: bool,
 }
@@ -319,7 +317,6 @@ pub(crate) fn judge(
         Concept::PlainXml => all(Weakness::GrowingEntities, text),
         Concept::Row if !text.summary().mask.has('=') => None,
         Concept::Row => all(Weakness::FormulaInjection, text),
-        Concept::Document if situation.of_texts => None,
         Concept::Document => all(Weakness::DocumentInjection, text),
         Concept::Header => Some((Weakness::HeaderInjection, html::judge_lines(text)?.weaker())),
         Concept::HashName => None,

@@ -74,6 +74,7 @@ impl Builder {
             insts: Vec::new(),
             preds: Vec::new(),
             terminator: Terminator::Unreachable,
+            returned: Range::default(),
             handler: self.handler,
         });
         self.states.push(BlockState::default());
@@ -97,12 +98,10 @@ impl Builder {
         id
     }
 
-    /// A phi stands nowhere in the text: it is shown where it is used.
-    pub(crate) fn place_phi(&mut self, value: ValueId, range: Range) {
-        let inst = &mut self.function.insts[value.index()];
-        if inst.range == Range::default() {
-            inst.range = range;
-        }
+    /// Ends the current block with a return, whose value stands in the text there.
+    pub(crate) fn give_back(&mut self, value: ValueId, range: Range) {
+        self.function.blocks[self.current.index()].returned = range;
+        self.terminate(Terminator::Return(value));
     }
 
     /// Ends the current block; what follows is unreachable until another block becomes current.

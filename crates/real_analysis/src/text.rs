@@ -62,6 +62,8 @@ impl Checks {
 
     /// It begins with a quote.
     pub(crate) const QUOTE_FIRST: Self = Self(2048);
+    /// Where it holds a line break, that is its last character.
+    pub(crate) const ONE_LINE: Self = Self(8192);
     /// Between its first and last character there is no quote.
     pub(crate) const NO_QUOTE_INSIDE: Self = Self(4096);
 

@@ -53,13 +53,29 @@ pub(crate) fn routes(module: &Module) -> FxHashSet<FunctionId> {
 }
 
 fn is_route(module: &Module, owner: &Function, decorator: ValueId) -> bool {
-    let Op::Call { callee, .. } = owner.insts[decorator.index()].op else { return false };
+    let Op::Call { callee, .. } = owner.insts[decorator.index()].op else {
+        return is_exposed(module, owner, decorator);
+    };
     match owner.insts[callee.index()].op {
         Op::Attribute { name, .. } | Op::Import(name) | Op::Builtin(name) => {
             let name = module.symbols.text(name).rsplit('.').next().unwrap_or_default();
             library::ROUTE_DECORATORS.contains(&name)
         }
         _ => false,
+    }
+}
+
+/// `@cherrypy.expose`, without a call.
+fn is_exposed(module: &Module, owner: &Function, decorator: ValueId) -> bool {
+    let import = |value: ValueId| match owner.insts[value.index()].op {
+        Op::Import(path) | Op::Global(path) => Some(module.symbols.text(path)),
+        _ => None,
+    };
+    match owner.insts[decorator.index()].op {
+        Op::Attribute { object, name } => {
+            module.symbols.text(name) == "expose" && import(object) == Some("cherrypy")
+        }
+        _ => import(decorator) == Some("cherrypy.expose"),
     }
 }
 

@@ -10,6 +10,13 @@ use crate::text::{Hole, Mask, Taint, Text};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct HeapId(pub(crate) u32);
 
+/// Variables of enclosing functions with the values that a closure was made with. Variables that are assigned more than once are not
+/// among them.
+pub(crate) type Captured = Option<Rc<[(FunctionId, Symbol, Value)]>>;
+
+/// Alternatives of a value that are told apart.
+const MAX_EITHER: usize = 4;
+
 /// What a value is, as far as it matters to calls, attributes and subscripts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Object {
@@ -25,9 +32,11 @@ pub(crate) enum Object {
     Path(Rc<str>),
     /// What calling that path gave.
     Instance(Rc<str>),
-    Function(FunctionId),
+    Function(FunctionId, Captured),
     /// A function of the program with its first argument.
-    Bound(FunctionId, Rc<Value>),
+    Bound(FunctionId, Captured, Rc<Value>),
+    /// One of several things to call, or to take attributes of.
+    Either(Rc<[Object]>),
     Class(ClassId),
     /// Something to call, with its first arguments: `functools.partial`.
     Partial(Rc<Value>, Rc<[(ArgKind, Value)]>),
@@ -37,6 +46,41 @@ pub(crate) enum Object {
     Container(HeapId),
     /// An attribute of a value that is not a function of the program: `cursor.execute`.
     Method(Rc<Value>, Symbol),
+}
+
+impl Object {
+    /// The things that this may be.
+    pub(crate) fn alternatives(&self) -> &[Self] {
+        match self {
+            Self::Either(objects) => objects,
+            single => std::slice::from_ref(single),
+        }
+    }
+
+    /// One of two objects, where both can be called or have attributes that are known.
+    fn either(&self, other: &Self) -> Self {
+        let known = |object: &Self| {
+            matches!(
+                object,
+                Self::Function(..)
+                    | Self::Bound(..)
+                    | Self::Partial(..)
+                    | Self::Class(_)
+                    | Self::Path(_)
+                    | Self::Local(..)
+            )
+        };
+        let mut objects = self.alternatives().to_vec();
+        for object in other.alternatives() {
+            if !objects.contains(object) {
+                objects.push(object.clone());
+            }
+        }
+        if objects.len() > MAX_EITHER || !objects.iter().all(known) {
+            return Self::Unknown;
+        }
+        Self::Either(objects.into())
+    }
 }
 
 /// An abstract value.
@@ -133,7 +177,7 @@ impl Value {
             Object::Bool(known) => *known,
             Object::Int(value) => Some(*value != 0),
             Object::Text => self.text.as_constant().map(|text| !text.is_empty()),
-            Object::Function(_) | Object::Class(_) | Object::Path(_) | Object::Partial(..) => Some(true),
+            Object::Function(..) | Object::Class(_) | Object::Path(_) | Object::Partial(..) => Some(true),
             _ => None,
         }
     }
@@ -148,14 +192,19 @@ impl Value {
             (Object::Local(a, _), Object::Local(b, _)) if a == b => Object::Local(*a, None),
             // An optional value is used as what it is when it is there.
             (Object::None, present) | (present, Object::None) => present.clone(),
-            (Object::Container(_) | Object::Instance(_), Object::Unknown | Object::Text) => {
+            (Object::Function(a, _), Object::Function(b, _)) if a == b => Object::Function(*a, None),
+            (Object::Container(_) | Object::Instance(_), Object::Unknown | Object::Text)
+                if other.taint() == 0 =>
+            {
                 self.object.clone()
             }
-            (Object::Unknown | Object::Text, Object::Container(_) | Object::Instance(_)) => {
+            (Object::Unknown | Object::Text, Object::Container(_) | Object::Instance(_))
+                if self.taint() == 0 =>
+            {
                 other.object.clone()
             }
             _ if self.is_number() && other.is_number() => Object::Number,
-            _ => Object::Unknown,
+            (one, another) => one.either(another),
         };
         let elements = if self.elements == other.elements { self.elements.clone() } else { None };
         Self { object, text: self.text.join(&other.text), elements }

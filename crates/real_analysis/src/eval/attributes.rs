@@ -6,9 +6,9 @@ use super::heap::Key;
 use super::{Engine, Shared};
 use crate::ThreatModel;
 use crate::ir::{ArgKind, ClassId, FunctionId, Symbol};
-use crate::library::{Api, Origin, Returns};
+use crate::library::{Api, NAMESPACE, Origin, Returns, UPLOADS};
 use crate::text::Text;
-use crate::value::{HeapId, Object, Value};
+use crate::value::{Captured, HeapId, Object, Value};
 
 impl Engine<'_> {
     /// A member of a library, which may itself be a source.
@@ -33,6 +33,12 @@ impl Engine<'_> {
     pub(super) fn attribute(&mut self, object: &Value, name: Symbol) -> Value {
         let text = self.name(name);
         match &object.object {
+            Object::Path(path) | Object::Instance(path) if is_files(path, text) && object.taint() != 0 => {
+                Value { object: Object::Instance(UPLOADS.into()), ..object.any_text() }
+            }
+            Object::Instance(path) if &**path == NAMESPACE && self.is_harmless_option(text) => {
+                Value::number()
+            }
             Object::Path(path) => {
                 let path: Rc<str> = format!("{path}.{text}").into();
                 if object.taint() != 0
@@ -46,9 +52,14 @@ impl Engine<'_> {
             Object::Class(class) => self.class_attribute(*class, name, None),
             Object::Local(class, Some(heap)) => self.own_attribute(*class, *heap, name, object),
             Object::Local(class, None) => self.class_attribute(*class, name, Some(object)),
+            Object::Either(objects) => {
+                let objects = objects.iter().map(|one| Value { object: one.clone(), ..object.clone() });
+                let values: Vec<Value> = objects.map(|one| self.attribute(&one, name)).collect();
+                values.into_iter().reduce(|known, value| known.join(&value)).unwrap_or_else(Value::unknown)
+            }
             // A namespace: a dictionary whose keys are attributes.
             Object::Container(heap) if let Some(value) = self.entry_named(*heap, name) => value,
-            Object::Function(function) if text == "__name__" => {
+            Object::Function(function, _) if text == "__name__" => {
                 let name = self.module.functions[function.index()].name;
                 Value::constant(self.module.symbols.shared(name))
             }
@@ -120,7 +131,12 @@ impl Engine<'_> {
         let known = &self.heap[heap.0 as usize];
         if known.has(&key) {
             let value = self.load_key(heap, Some(&key));
-            return self.refresh(value);
+            let value = self.refresh(value);
+            if !self.may_lack(heap, &key) {
+                return value;
+            }
+            let inherited = self.class_values.get(&(class, name));
+            return inherited.map_or_else(|| value.clone(), |inherited| value.join(inherited));
         }
         let dynamic = known.rest.clone();
         let value = self.class_attribute(class, name, Some(object));
@@ -165,8 +181,8 @@ impl Engine<'_> {
             let value = self.class_values.get(&(class, name)).filter(|_| own);
             if let Some(value) = value.or_else(|| self.fields.get(&(class, name))).cloned() {
                 let value = self.refresh(value);
-                let Object::Function(function) = value.object else { return Some(value) };
-                return Some(self.method(function, object_class, receiver));
+                let Object::Function(function, captured) = value.object else { return Some(value) };
+                return Some(self.method(function, captured, object_class, receiver));
             }
             pending.extend(self.own_bases(class).rev());
         }
@@ -182,15 +198,25 @@ impl Engine<'_> {
     }
 
     /// A function of a class as an attribute of the class or of one of its objects.
-    fn method(&mut self, function: FunctionId, class: ClassId, receiver: Option<&Value>) -> Value {
-        let bound = |receiver: Value| Value::new(Object::Bound(function, Rc::new(receiver)), Text::unknown());
+    fn method(
+        &mut self,
+        function: FunctionId,
+        captured: Captured,
+        class: ClassId,
+        receiver: Option<&Value>,
+    ) -> Value {
+        let bound = |receiver: Value| {
+            Value::new(Object::Bound(function, captured.clone(), Rc::new(receiver)), Text::unknown())
+        };
         if self.is_decorated(function, &["builtins.staticmethod"]) {
-            return Value::new(Object::Function(function), Text::unknown());
+            return Value::new(Object::Function(function, captured), Text::unknown());
         }
         if self.is_decorated(function, &["builtins.classmethod"]) {
             return bound(Value::new(Object::Class(class), Text::unknown()));
         }
-        let Some(receiver) = receiver else { return Value::new(Object::Function(function), Text::unknown()) };
+        let Some(receiver) = receiver else {
+            return Value::new(Object::Function(function, captured), Text::unknown());
+        };
         if self.is_decorated(function, &["builtins.property", "functools.cached_property"]) {
             return self.call_from_library(&bound(receiver.clone()), &Vec::new());
         }
@@ -211,7 +237,7 @@ impl Engine<'_> {
         }
         let (Object::Local(class, _) | Object::Class(class)) = object.object else { return };
         if let Some(setter) = self.setters.get(&(class, name)).copied() {
-            let receiver = Value::new(Object::Bound(setter, Rc::new(object.clone())), Text::unknown());
+            let receiver = Value::new(Object::Bound(setter, None, Rc::new(object.clone())), Text::unknown());
             self.call_from_library(&receiver, &vec![(ArgKind::Positional, value.clone())]);
             return;
         }
@@ -224,6 +250,11 @@ impl Engine<'_> {
         }
         self.set_field(class, name, value);
     }
+}
+
+/// `request.files`, `request.FILES`
+fn is_files(path: &str, name: &str) -> bool {
+    matches!(name, "files" | "FILES") && path.ends_with("request")
 }
 
 fn is_data_attribute(path: &str, name: &str) -> bool {

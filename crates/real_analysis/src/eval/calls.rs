@@ -10,16 +10,18 @@ mod callbacks;
 mod construct;
 mod containers;
 mod library;
+mod options;
 mod special;
 mod unknown;
 
 use super::Engine;
 use super::strings::{Arguments, positional};
+use super::subscripts::uploaded;
 use crate::ir::{Arg, ArgKind, ClassId, FunctionId, Op, Symbol, ValueId};
-use crate::library::ROUTE_REGISTRARS;
+use crate::library::{ROUTE_REGISTRARS, TEXT_PARTS, UPLOADS};
 use crate::rules::Situation;
 use crate::text::Text;
-use crate::value::{Object, Value};
+use crate::value::{Captured, Object, Value};
 
 /// `getattr(hashlib, name)`: judged where it is used, since the name may be checked in between.
 const HASH_MEMBER: &str = "hashlib.?";
@@ -46,10 +48,13 @@ impl Engine<'_> {
     /// Calls a value.
     pub(super) fn call_object(&mut self, site: Site<'_>, function: &Value, arguments: &Arguments) -> Value {
         match function.object.clone() {
-            Object::Function(target) => self.call_function(site.id, target, None, arguments),
-            Object::Bound(target, receiver) => {
-                self.call_function(site.id, target, Some(&receiver), arguments)
+            Object::Function(target, captured) => {
+                self.call_function(site.id, target, &captured, None, arguments)
             }
+            Object::Bound(target, captured, receiver) => {
+                self.call_function(site.id, target, &captured, Some(&receiver), arguments)
+            }
+            Object::Either(objects) => self.call_either(site, function, &objects, arguments),
             Object::Partial(target, bound) => {
                 let all = bound.iter().chain(arguments).cloned().collect();
                 self.call_object(Site { args: &[], ..site }, &target, &all)
@@ -58,7 +63,15 @@ impl Engine<'_> {
             Object::Path(path) => {
                 let value = self.call_library(site, &path, None, arguments);
                 // A method of a source: `request.args.get`.
-                if function.taint() == 0 || value.is_number() { value } else { mixed(function, arguments) }
+                if function.taint() == 0 || value.is_number() {
+                    return value;
+                }
+                let value = mixed(function, arguments);
+                let owner = path.strip_suffix(".get").and_then(|owner| owner.rsplit('.').next());
+                match owner {
+                    Some(owner) if TEXT_PARTS.contains(&owner) => Value { object: Object::Text, ..value },
+                    _ => value,
+                }
             }
             Object::Instance(path) if &*path == HASH_MEMBER => {
                 if let Some(callee) = site.callee {
@@ -75,11 +88,30 @@ impl Engine<'_> {
         }
     }
 
+    /// Calls one of several things: what comes back is what any of them gives, and nothing is proved of the arguments.
+    fn call_either(
+        &mut self,
+        site: Site<'_>,
+        function: &Value,
+        objects: &[Object],
+        arguments: &Arguments,
+    ) -> Value {
+        let mut all: Option<Value> = None;
+        for object in objects {
+            let function = Value { object: object.clone(), ..function.clone() };
+            let value = self.call_object(site, &function, arguments);
+            all = Some(all.map_or_else(|| value.clone(), |known| known.join(&value)));
+        }
+        self.frame_mut().summaries.remove(&site.id);
+        all.unwrap_or_else(Value::unknown)
+    }
+
     /// Follows a call into the program.
     fn call_function(
         &mut self,
         id: ValueId,
         target: FunctionId,
+        captured: &Captured,
         receiver: Option<&Value>,
         args: &Arguments,
     ) -> Value {
@@ -89,7 +121,7 @@ impl Engine<'_> {
             return mixed(&receiver.cloned().unwrap_or_else(Value::unknown), args);
         }
         let params = self.bind(id, target, receiver, args);
-        let summary = self.run(target, &params, false);
+        let summary = self.run(target, captured, &params, false);
         summary.raised.iter().for_each(|exception| self.raise(exception.clone()));
         self.frame_mut().summaries.insert(id, summary.clone());
         summary.value.clone()
@@ -110,7 +142,19 @@ impl Engine<'_> {
         arguments: &Arguments,
     ) -> Value {
         let text = self.name(name);
-        self.check_settings(&format!(".{text}"), arguments);
+        if self.settings[name.index()] {
+            self.check_settings(&format!(".{text}"), arguments);
+        }
+        if text == "add_argument" {
+            self.note_option(arguments);
+        }
+        if matches!(&receiver.object, Object::Instance(path) if &**path == UPLOADS) {
+            match text {
+                "get" | "pop" => return uploaded(receiver),
+                "getlist" | "values" => return self.list_of(&uploaded(receiver)),
+                _ => {}
+            }
+        }
         if let Object::Container(heap) = receiver.object
             && let Some(value) = self.container_method(site, heap, text, arguments)
         {
@@ -135,6 +179,9 @@ impl Engine<'_> {
                 return self.call_library(site, &path, Some(receiver), arguments);
             }
         }
+        if let Some(value) = self.record_method(receiver, text, arguments) {
+            return value;
+        }
         if let Some(value) = self.fill(site, receiver, text, arguments) {
             return value;
         }
@@ -146,7 +193,8 @@ impl Engine<'_> {
         }
         // `find` of a collection of documents takes a mapping, that of a text does not.
         let is_query = |value: &Value| matches!(value.object, Object::Container(heap) if self.heap[heap.0 as usize].is_dict);
-        if text == "find" && positional(arguments, 0).is_some_and(is_query) {
+        let queries = positional(arguments, 0).is_some_and(is_query) || is_collection_of_documents(receiver);
+        if text == "find" && queries {
             return match self.libraries.find_method("find_one") {
                 Some(api) => self.apply(site, api, Some(receiver), arguments),
                 None => mixed(receiver, arguments),
@@ -162,7 +210,7 @@ impl Engine<'_> {
         match self.libraries.find_method(text) {
             Some(api) => self.apply(site, api, Some(receiver), arguments),
             None if matches!(text, "get" | "pop" | "setdefault") && receiver.taint() != 0 => {
-                receiver.any_text_keeping_mask()
+                self.part_of_request(receiver)
             }
             None => {
                 if let Object::Instance(path) = &receiver.object {
@@ -210,6 +258,8 @@ impl Engine<'_> {
             let Op::Call { args, .. } = self.op(*decorator) else { continue };
             let values: Vec<Value> = args.iter().map(|arg| self.known(arg.value)).collect();
             self.note_converters(function, &values);
+            let arguments = args.iter().zip(&values).map(|(arg, value)| (arg.kind, value.clone())).collect();
+            self.note_command_option(function, &arguments);
             let is_page = |arg: &Arg| {
                 matches!(arg.kind, ArgKind::Keyword(name) if self.name(name) == "response_class")
                     && self.known(arg.value).path_name().is_some_and(|path| path.ends_with("HTMLResponse"))
@@ -242,7 +292,7 @@ impl Engine<'_> {
             return;
         }
         for (_, value) in arguments {
-            if let Object::Function(target) | Object::Bound(target, _) = value.object
+            if let Object::Function(target, _) | Object::Bound(target, _, _) = value.object
                 && self.registered.insert(target)
             {
                 self.changed = true;
@@ -250,6 +300,17 @@ impl Engine<'_> {
                 self.note_converters(target, &values);
             }
         }
+    }
+}
+
+/// `client.db.users`, where the client is a database of documents.
+fn is_collection_of_documents(value: &Value) -> bool {
+    match &value.object {
+        Object::Method(owner, _) => is_collection_of_documents(owner),
+        Object::Instance(path) => {
+            ["pymongo.", "flask_pymongo.", "motor."].iter().any(|library| path.starts_with(library))
+        }
+        _ => false,
     }
 }
 

@@ -92,7 +92,7 @@ impl Engine<'_> {
     }
 
     /// Every element of a list, where all are known.
-    fn elements_of(&self, value: &Value) -> Option<Vec<Value>> {
+    pub(super) fn elements_of(&self, value: &Value) -> Option<Vec<Value>> {
         let Object::Container(heap) = value.object else { return None };
         let length = self.length(heap)?;
         Some((0..length).map(|index| self.load_key(heap, Some(&Key::Index(index)))).collect())

@@ -61,7 +61,7 @@ impl Engine<'_> {
         let function = self.frame().function;
         let prepared = self.prepare(function);
         let value = prepared.canonical[value.index()];
-        if !prepared.checked.contains(&value) {
+        if !prepared.checked[value.index()] {
             return Refinement::nothing();
         }
         let query = self.query(value);

@@ -17,12 +17,10 @@ use std::rc::Rc;
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::Engine;
-use crate::ir::{BlockId, FunctionId, FunctionKind, Terminator, ValueId};
+use crate::ir::{BlockId, FunctionId, FunctionKind, ValueId};
 use crate::text::Text;
 use crate::value::{HeapId, Object, Value};
 
-/// Blocks of a straight line that are looked at.
-const MAX_LINE: usize = 200;
 /// Elements of a list that are told apart.
 const MAX_POSITIONS: i64 = 64;
 /// Objects that may make one call differ from another.
@@ -50,6 +48,10 @@ pub(crate) struct HeapObject {
     place: (FunctionId, BlockId),
     /// It stands for several that one variable holds at different times.
     is_merged: bool,
+    /// What it holds may be needed by somebody who evaluates later what happens earlier: the next round of a loop, another function.
+    is_kept: bool,
+    /// Keys that the container may lack.
+    maybe: Vec<Key>,
     /// Counts the changes.
     version: u32,
 }
@@ -57,6 +59,12 @@ pub(crate) struct HeapObject {
 impl HeapObject {
     pub(crate) fn has(&self, key: &Key) -> bool {
         self.fields.iter().any(|(known, _)| known == key)
+    }
+
+    fn empty(&mut self) {
+        self.version += 1;
+        (self.fields, self.rest, self.keys, self.next) = (Vec::new(), None, None, Some(0));
+        self.maybe.clear();
     }
 }
 
@@ -73,6 +81,8 @@ pub(super) enum Role {
     Rest,
     /// What `**options` of a called function collects.
     Options,
+    /// A copy.
+    Copy,
     /// What an exception was made of.
     ExceptionArgs,
     /// An object of a class, which its call makes.
@@ -154,7 +164,11 @@ impl Engine<'_> {
         if let Some(id) = self.frame().heap.own.get(&(at, role)).copied() {
             // Made again in a later pass: the same elements are about to be stored in the same places.
             let object = &mut self.heap[id.0 as usize];
-            object.next = object.next.map(|_| 0);
+            if object.is_kept {
+                object.next = object.next.map(|_| 0);
+            } else {
+                object.empty();
+            }
             return id;
         }
         let place = self.place();
@@ -166,6 +180,8 @@ impl Engine<'_> {
             is_dict,
             place,
             is_merged: false,
+            is_kept: self.is_in_loop(),
+            maybe: Vec::new(),
             version: 0,
         };
         let id = HeapId(self.heap.len() as u32);
@@ -185,9 +201,38 @@ impl Engine<'_> {
             is_dict: true,
             place: (FunctionId(0), BlockId(0)),
             is_merged: false,
+            is_kept: true,
+            maybe: Vec::new(),
             version: 0,
         });
         id
+    }
+
+    /// Variables outside the frames hold the value, and whatever it leads to.
+    pub(super) fn share(&mut self, value: &Value) {
+        let mut pending: Vec<HeapId> = receiver_or_self(value).into_iter().collect();
+        while let Some(id) = pending.pop() {
+            let object = &mut self.heap[id.0 as usize];
+            if !std::mem::replace(&mut object.is_kept, true) {
+                let values = object.fields.iter().map(|(_, value)| value).chain(&object.rest);
+                pending.extend(values.filter_map(receiver_or_self));
+            }
+        }
+    }
+
+    /// Whether what is evaluated may run more than once in this call of the outermost function.
+    fn is_in_loop(&self) -> bool {
+        self.frames.iter().rev().any(|frame| self.lines(frame).is_in_loop(frame.block))
+    }
+
+    /// The object is about to change.
+    fn change(&mut self, id: HeapId) -> &mut HeapObject {
+        if !self.heap[id.0 as usize].is_kept && self.is_in_loop() {
+            self.heap[id.0 as usize].is_kept = true;
+        }
+        let object = &mut self.heap[id.0 as usize];
+        object.version += 1;
+        object
     }
 
     /// The first block of the straight line of code that is being evaluated, and its function. A function that is called on a
@@ -195,25 +240,12 @@ impl Engine<'_> {
     fn place(&self) -> (FunctionId, BlockId) {
         let mut place = (FunctionId(0), BlockId(0));
         for frame in self.frames.iter().rev() {
-            place = (frame.function, self.line_start(frame.function, frame.block));
+            place = (frame.function, self.lines(frame).start(frame.block));
             if frame.is_root || place.1 != BlockId(0) {
                 break;
             }
         }
         place
-    }
-
-    fn line_start(&self, function: FunctionId, mut block: BlockId) -> BlockId {
-        let blocks = &self.module.functions[function.index()].blocks;
-        for _ in 0..MAX_LINE {
-            let [pred] = blocks[block.index()].preds[..] else { break };
-            match blocks[pred.index()].terminator {
-                Terminator::Jump(_) => block = pred,
-                Terminator::MayRaise { next, .. } if next == block => block = pred,
-                _ => break,
-            }
-        }
-        block
     }
 
     /// Whether a loop over a value has no round.
@@ -238,9 +270,24 @@ impl Engine<'_> {
         object.is_dict && certain && !object.has(key)
     }
 
+    /// Whether a key that was stored may be absent all the same: the store stood in a branch.
+    pub(super) fn may_lack(&self, id: HeapId, key: &Key) -> bool {
+        self.heap[id.0 as usize].maybe.contains(key)
+    }
+
+    /// `del table[key]`, `table.pop(key)`
+    pub(super) fn remove(&mut self, id: HeapId, key: &Key) {
+        let certain = self.heap[id.0 as usize].place == self.place();
+        let object = self.change(id);
+        if certain {
+            object.fields.retain(|(known, _)| known != key);
+        } else if !object.maybe.contains(key) {
+            object.maybe.push(key.clone());
+        }
+    }
+
     pub(super) fn forget_positions(&mut self, id: HeapId) {
-        let object = &mut self.heap[id.0 as usize];
-        object.version += 1;
+        let object = self.change(id);
         if object.is_dict {
             return;
         }
@@ -280,11 +327,39 @@ impl Engine<'_> {
 
     pub(super) fn clear(&mut self, id: HeapId) {
         let place = self.place();
-        let object = &mut self.heap[id.0 as usize];
+        let object = self.change(id);
         if object.place == place {
-            object.version += 1;
-            (object.fields, object.rest, object.keys, object.next) = (Vec::new(), None, None, Some(0));
+            object.empty();
         }
+    }
+
+    /// `list.reverse()`, `reversed(list)`
+    pub(super) fn reverse(&mut self, id: HeapId) {
+        let Some(length) = self.length(id) else { return self.forget_positions(id) };
+        for (key, _) in &mut self.change(id).fields {
+            if let Key::Index(index) = key {
+                *index = length - 1 - *index;
+            }
+        }
+    }
+
+    /// A new container with the same elements.
+    pub(super) fn copy(&mut self, at: ValueId, role: Role, id: HeapId) -> HeapId {
+        let from = self.heap[id.0 as usize].clone();
+        let certain = from.place == self.place();
+        let copy = self.allocate_part(at, role, from.is_dict);
+        if copy == id {
+            return id;
+        }
+        for (key, value) in &from.fields {
+            self.store_key(copy, Some(key.clone()), value);
+        }
+        from.rest.iter().for_each(|rest| self.store_rest(copy, rest));
+        from.keys.iter().for_each(|keys| self.store_dynamic_key(copy, keys));
+        let object = self.change(copy);
+        object.maybe = from.maybe;
+        object.next = from.next.filter(|_| certain);
+        copy
     }
 
     /// `list.insert(index, value)`
@@ -295,7 +370,7 @@ impl Engine<'_> {
         };
         let at = (if *index < 0 { index + length } else { *index }).clamp(0, length);
         self.shift(id, at, 1);
-        self.heap[id.0 as usize].fields.push((Key::Index(at), value.clone()));
+        self.store_key(id, Some(Key::Index(at)), value);
     }
 
     /// `list.pop()`, `list.pop(index)`, `del list[index]`
@@ -319,8 +394,7 @@ impl Engine<'_> {
 
     /// Moves every element from a position on.
     fn shift(&mut self, id: HeapId, from: i64, by: i64) {
-        let object = &mut self.heap[id.0 as usize];
-        object.version += 1;
+        let object = self.change(id);
         for (key, _) in &mut object.fields {
             if let Key::Index(index) = key
                 && *index >= from
@@ -359,22 +433,45 @@ impl Engine<'_> {
         let place = self.place();
         let object = &mut self.heap[id.0 as usize];
         let replace = object.place == place;
-        match object.fields.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, slot)) if slot == value => return,
-            Some((_, slot)) => *slot = if replace { value.clone() } else { slot.join(value) },
-            None => object.fields.push((key, value.clone())),
+        if replace && !object.maybe.is_empty() {
+            object.maybe.retain(|known| *known != key);
         }
-        object.version += 1;
+        let known = object.fields.iter().position(|(known, _)| *known == key);
+        if known.is_some_and(|at| object.fields[at].1 == *value) {
+            return;
+        }
+        self.adopt(id, value);
+        let object = self.change(id);
+        match known {
+            Some(at) if replace => object.fields[at].1 = value.clone(),
+            Some(at) => object.fields[at].1 = object.fields[at].1.join(value),
+            None => {
+                if object.is_dict && !replace {
+                    object.maybe.push(key.clone());
+                }
+                object.fields.push((key, value.clone()));
+            }
+        }
+    }
+
+    /// Whoever holds the container holds the value.
+    fn adopt(&mut self, id: HeapId, value: &Value) {
+        if self.heap[id.0 as usize].is_kept {
+            self.share(value);
+        }
     }
 
     pub(super) fn store_rest(&mut self, id: HeapId, value: &Value) {
-        let object = &mut self.heap[id.0 as usize];
-        add(&mut object.rest, value, &mut object.version);
+        if let Some(joined) = more(self.heap[id.0 as usize].rest.as_ref(), value) {
+            self.adopt(id, value);
+            self.change(id).rest = Some(joined);
+        }
     }
 
     pub(super) fn store_dynamic_key(&mut self, id: HeapId, key: &Value) {
-        let object = &mut self.heap[id.0 as usize];
-        add(&mut object.keys, key, &mut object.version);
+        if let Some(joined) = more(self.heap[id.0 as usize].keys.as_ref(), key) {
+            self.change(id).keys = Some(joined);
+        }
     }
 
     pub(super) fn append(&mut self, id: HeapId, value: &Value) {
@@ -456,19 +553,16 @@ impl Engine<'_> {
     }
 }
 
-/// Adds what a slot may be besides.
-fn add(slot: &mut Option<Value>, value: &Value, version: &mut u32) {
-    let joined = slot.as_ref().map_or_else(|| value.clone(), |known| known.join(value));
-    if slot.as_ref() != Some(&joined) {
-        *slot = Some(joined);
-        *version += 1;
-    }
+/// What a slot may be with one more value, if that is something new.
+fn more(slot: Option<&Value>, value: &Value) -> Option<Value> {
+    let joined = slot.map_or_else(|| value.clone(), |known| known.join(value));
+    (slot != Some(&joined)).then_some(joined)
 }
 
 /// The object of the heap that a value is or is bound to.
 fn receiver_or_self(value: &Value) -> Option<HeapId> {
     match &value.object {
-        Object::Bound(_, receiver) => receiver.heap_id(),
+        Object::Bound(_, _, receiver) => receiver.heap_id(),
         _ => value.heap_id(),
     }
 }

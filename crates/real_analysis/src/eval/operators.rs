@@ -4,7 +4,10 @@ use super::Engine;
 use crate::grammar::html;
 use crate::ir::{BinaryOp, CompareOp, UnaryOp, ValueId};
 use crate::text::{Hole, Mask, Text};
-use crate::value::{Object, Value};
+use crate::value::{HeapId, Object, Value};
+
+/// Repetitions of a list that are told apart.
+const MAX_REPEATED: i64 = 8;
 
 impl Engine<'_> {
     pub(super) fn binary(&mut self, id: ValueId, op: BinaryOp, left: &Value, right: &Value) -> Value {
@@ -30,7 +33,11 @@ impl Engine<'_> {
                 }
                 _ => arithmetic(left),
             },
-            BinaryOp::Multiply => multiply(left, right),
+            BinaryOp::Multiply => match (&left.object, &right.object) {
+                (Object::Container(list), _) => self.repeated(id, *list, right),
+                (_, Object::Container(list)) => self.repeated(id, *list, left),
+                _ => multiply(left, right),
+            },
             BinaryOp::Power => match (&left.object, &right.object) {
                 (Object::Int(a), Object::Int(b)) => {
                     let power = u32::try_from(*b).ok().and_then(|b| a.checked_pow(b));
@@ -95,16 +102,10 @@ impl Engine<'_> {
         match (&left.object, &right.object) {
             (Object::Int(a), Object::Int(b)) => a.checked_add(*b).map_or_else(Value::number, Value::int),
             _ if left.is_number() && right.is_number() => Value::number(),
-            (Object::Container(a), Object::Container(b)) => {
-                let (a, b) = (*a, *b);
+            (Object::Container(_), Object::Container(_)) => {
                 let heap = self.allocate(id, false);
-                for part in [a, b] {
-                    let object = self.heap[part.0 as usize].clone();
-                    object.fields.iter().for_each(|(_, value)| self.append(heap, value));
-                    if let Some(rest) = &object.rest {
-                        self.heap[heap.0 as usize].next = None;
-                        self.store_rest(heap, rest);
-                    }
+                for part in [left, right] {
+                    self.extend(heap, part);
                 }
                 self.container(heap)
             }
@@ -117,6 +118,25 @@ impl Engine<'_> {
             _ if left.is_number() || right.is_number() => Value::number(),
             _ => Value::string(left.text.concat(&right.text)),
         }
+    }
+
+    /// `[value] * times`
+    fn repeated(&mut self, id: ValueId, list: HeapId, times: &Value) -> Value {
+        let repeated = self.allocate(id, false);
+        let part = self.container(list);
+        match (self.elements_of(&part), &times.object) {
+            (Some(elements), Object::Int(times)) if *times <= MAX_REPEATED => {
+                for element in (0..*times).flat_map(|_| &elements) {
+                    self.append(repeated, element);
+                }
+            }
+            _ => {
+                let element = self.any_element(list);
+                self.forget_positions(repeated);
+                self.store_rest(repeated, &element);
+            }
+        }
+        self.container(repeated)
     }
 
     pub(super) fn compare(&mut self, op: CompareOp, left: &Value, right: &Value) -> Value {
@@ -141,9 +161,9 @@ impl Engine<'_> {
                 _ => None,
             },
             (Object::None, Object::None) => Some(true),
-            (Object::Text | Object::Int(_) | Object::Function(_) | Object::Path(_), Object::None) => {
-                Some(false)
-            }
+            (Object::Int(_) | Object::Function(..) | Object::Path(_), Object::None) => Some(false),
+            // What an outsider did not send is not there.
+            (Object::Text, Object::None) if left.taint() == 0 => Some(false),
             (Object::Text, Object::Container(_)) if matches!(op, CompareOp::In | CompareOp::NotIn) => {
                 let known = left.text.as_constant().map(str::to_owned);
                 let members = self.constant_members(right);
@@ -200,8 +220,6 @@ fn multiply(left: &Value, right: &Value) -> Value {
     };
     match (&left.object, &right.object) {
         (Object::Int(a), Object::Int(b)) => a.checked_mul(*b).map_or_else(Value::number, Value::int),
-        (Object::Container(_), _) => left.clone(),
-        (_, Object::Container(_)) => right.clone(),
         (Object::Text, _) => repeated(left),
         (_, Object::Text) => repeated(right),
         (Object::Unknown, Object::Int(_)) if left.taint() != 0 => repeated(left),

@@ -1,9 +1,11 @@
 //! What each instruction computes. A table: one arm an instruction; details are below and in `attributes.rs`, `operators.rs`,
 //! `subscripts.rs`, `exceptions.rs` and `calls.rs`.
 
+use super::closures::captured_value;
 use super::operators::unary;
-use super::{Closure, Engine, Shared};
-use crate::ir::{ArgKind, Constant, FunctionId, Op, Piece, Symbol, ValueId};
+use super::{Engine, Shared};
+use crate::ir::{Constant, FunctionId, Op, Piece, Symbol, ValueId};
+use crate::library::Concept;
 use crate::text::{Hole, Mask, Text};
 use crate::value::{Object, Value};
 
@@ -67,7 +69,7 @@ impl Engine<'_> {
             Op::ClassObject { class, bases } => {
                 self.bases[class.index()] = bases.iter().map(|base| self.get(*base)).collect();
                 let body = self.module.classes[class.index()].body;
-                self.run(body, &[], false);
+                self.run(body, &None, &[], false);
                 Value::new(Object::Class(*class), Text::unknown())
             }
             Op::Yield(value) => {
@@ -92,12 +94,18 @@ impl Engine<'_> {
     fn store(&mut self, op: &Op) {
         match op {
             Op::StoreAttribute { object, name, value } => {
+                let origin = *value;
                 let (object, value) = (self.get(*object), self.get(*value));
                 self.check_assignment(self.name(*name), &value);
-                if let Object::Instance(path) = &object.object
-                    && **path == *"flask.Flask"
-                {
-                    self.check_assignment(&format!("{path}.{}", self.name(*name)), &value);
+                if let Object::Instance(path) = &object.object {
+                    if **path == *"flask.Flask" {
+                        self.check_assignment(&format!("{path}.{}", self.name(*name)), &value);
+                    }
+                    if path.ends_with("Response")
+                        && matches!(self.name(*name), "data" | "content" | "response")
+                    {
+                        self.judge_as_given(Concept::Html, &value.text, origin);
+                    }
                 }
                 self.store_attribute(&object, *name, &value);
             }
@@ -123,50 +131,6 @@ impl Engine<'_> {
                 }
             }
             _ => unreachable!("only stores are given here"),
-        }
-    }
-
-    /// A function is defined here: its defaults and decorators are what they are now.
-    fn closure(
-        &mut self,
-        function: FunctionId,
-        defaults: &[(u32, ValueId)],
-        decorators: &[ValueId],
-    ) -> Value {
-        self.check_decorators(decorators);
-        self.note_pages(function, decorators);
-        let defaults = defaults.iter().map(|(index, value)| (*index, self.get(*value))).collect();
-        let decorators = decorators.iter().map(|value| self.get(*value)).collect();
-        self.closures[function.index()] = Closure { defaults, decorators };
-        if let Some(property) = self.property_of_setter(function) {
-            return property;
-        }
-        let value = Value::new(Object::Function(function), Text::unknown());
-        self.hand_to_decorators(function, &value);
-        value
-    }
-
-    /// The property that a function with the decorator `@name.setter` belongs to.
-    fn property_of_setter(&mut self, function: FunctionId) -> Option<Value> {
-        let body = &self.module.functions[function.index()];
-        let key = (body.class?, body.name);
-        let property = self.closures[function.index()].decorators.iter().find_map(|decorator| {
-            match &decorator.object {
-                Object::Method(property, name) if self.name(*name) == "setter" => Some((**property).clone()),
-                _ => None,
-            }
-        })?;
-        self.setters.insert(key, function);
-        Some(property)
-    }
-
-    /// A decorator of the program may keep the function for later. What it returns is taken for the function itself: it calls it.
-    fn hand_to_decorators(&mut self, function: FunctionId, value: &Value) {
-        for index in (0..self.closures[function.index()].decorators.len()).rev() {
-            let decorator = self.closures[function.index()].decorators[index].clone();
-            if matches!(decorator.object, Object::Function(_) | Object::Bound(..)) {
-                self.call_from_library(&decorator, &vec![(ArgKind::Positional, value.clone())]);
-            }
         }
     }
 
@@ -210,6 +174,9 @@ impl Engine<'_> {
 
     /// A variable of an enclosing function: any of its values.
     fn captured(&mut self, function: FunctionId, name: Symbol) -> Value {
+        if let Some(value) = captured_value(&self.frame().captured, function, name) {
+            return self.refresh(value.clone());
+        }
         self.read.insert(Shared::Captured(function, name));
         let mut value = self.free.get(&(function, name)).cloned();
         if let Some(frame) = self.frames.iter().rev().find(|frame| frame.function == function) {
@@ -236,6 +203,18 @@ impl Engine<'_> {
             "__name__" => return Value::string(Text::unknown()),
             _ => {}
         }
+        if let Some(value) = self.builtins.get(&name).filter(|_| self.members.is_empty()) {
+            return value.clone();
+        }
+        let value = self.builtin_value(name, text);
+        // What is no source, and what nobody assigned, stays what it is.
+        if value.taint() == 0 && self.members.is_empty() && !self.globals.contains_key(&name) {
+            self.builtins.insert(name, value.clone());
+        }
+        value
+    }
+
+    fn builtin_value(&mut self, name: Symbol, text: &str) -> Value {
         // A name that only functions bind, declared `global`.
         self.read.insert(Shared::Global(name));
         if let Some(value) = self.globals.get(&name).cloned() {
@@ -275,7 +254,7 @@ impl Value {
     }
 }
 
-fn constant_value(constant: &Constant) -> Value {
+pub(super) fn constant_value(constant: &Constant) -> Value {
     match constant {
         Constant::None => Value::none(),
         Constant::Bool(value) => Value::bool(Some(*value)),

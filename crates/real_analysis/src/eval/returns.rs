@@ -1,5 +1,6 @@
 //! What returns say: the summary of a function, and returned texts that are sinks by contract.
 
+use super::heap::Key;
 use super::{Engine, Summary};
 use crate::facts::Refinement;
 use crate::ir::{BlockId, FunctionKind, Op, ValueId};
@@ -131,7 +132,7 @@ impl Engine<'_> {
         }
         let contract = self.options.returns.filter(|_| is_entry);
         let contract = contract.or_else(|| self.is_redirect_hook().then_some(Returned::Url));
-        let is_route = self.is_route(function) || self.is_redirect_hook();
+        let is_route = self.is_route(function) || self.is_redirect_hook() || self.is_gateway(self.function());
         if is_route && contract.is_none() && !self.returns_pages && !self.pages.contains(&function) {
             return;
         }
@@ -140,7 +141,16 @@ impl Engine<'_> {
         }
         let result = self.value_at(value, block, None);
         let result = match result.object {
-            Object::Container(_) if is_route => self.subscript(&result, &Value::int(0)),
+            Object::Container(heap) if is_route => {
+                let rest = [1, 2].map(|index| self.load_key(heap, Some(&Key::Index(index))));
+                let kind = rest.iter().find_map(|part| self.content_type(part));
+                if kind.is_some_and(|kind| {
+                    kind.text.as_constant().is_some_and(|kind| !rules::is_html_type(kind))
+                }) {
+                    return;
+                }
+                self.load_key(heap, Some(&Key::Index(0)))
+            }
             _ => result,
         };
         if matches!(result.object, Object::Container(_)) || result.taint() == 0 {
@@ -154,7 +164,7 @@ impl Engine<'_> {
         if verdict.taint & !self.file_taint == 0 {
             return;
         }
-        let range = self.function().insts[value.index()].range;
+        let range = self.function().blocks[block.index()].returned;
         let sources = verdict.taint;
         let flow = self.trace(value, sources, range);
         let message = rules::message(weakness, &self.origin_of(sources));

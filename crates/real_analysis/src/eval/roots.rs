@@ -7,7 +7,9 @@ use super::heap::Key;
 use crate::ir::{
     Annotation, ClassId, Function, FunctionId, FunctionKind, Module, Op, Param, ParamKind, Symbol,
 };
-use crate::library::{ERROR_DECORATORS, HARMLESS_TYPES, Origin, PAGE_FRAMEWORKS, WEB_FRAMEWORKS};
+use crate::library::{
+    COMMAND_LINES, ERROR_DECORATORS, HARMLESS_TYPES, Origin, PAGE_FRAMEWORKS, UPLOAD, WEB_FRAMEWORKS,
+};
 use crate::text::{Taint, Text};
 use crate::value::{Object, Value};
 use crate::{Mode, ThreatModel};
@@ -21,7 +23,7 @@ impl Engine<'_> {
         for _ in 0..MAX_ROUNDS {
             self.changed = false;
             self.memo.clear();
-            self.run(FunctionId(0), &[], true);
+            self.run(FunctionId(0), &None, &[], true);
             self.visited.clear();
             self.contexts.fill(0);
             // Whoever is called by the program only is seen with what the program gives.
@@ -32,7 +34,7 @@ impl Engine<'_> {
                         && (exposed || !self.visited.contains(&function));
                     if is_due && self.is_root(function) {
                         let params = self.outside_params(function);
-                        self.run(function, &params, true);
+                        self.run(function, &None, &params, true);
                     }
                 }
             }
@@ -87,14 +89,39 @@ impl Engine<'_> {
         let public = !name.starts_with('_') || matches!(name, "__init__" | "__call__") || self.all_private;
         let reachable = public && !self.called.contains(&function);
         let takes_request = self.threat_model == ThreatModel::Web
-            && (body.params.iter().take(2).any(|param| self.is_request(param)) || name == "lambda_handler");
+            && (body.params.iter().take(2).any(|param| self.is_request(param)) || name == "lambda_handler")
+            || self.is_gateway(body);
         if self.is_route(function) || (takes_request && (reachable || self.is_entry(function))) {
             Some(Origin::Request)
+        } else if self.is_command(function) {
+            Some(Origin::User)
         } else {
             let library = self.threat_model == ThreatModel::Library && reachable;
             let anybody = self.options.mode == Mode::Sound;
             (library || anybody || self.is_entry(function)).then_some(Origin::Parameter)
         }
+    }
+
+    /// `application(environ, start_response)`, which a web server calls.
+    pub(super) fn is_gateway(&self, body: &Function) -> bool {
+        let mut names =
+            body.params.iter().map(|param| self.name(param.name)).skip_while(|name| *name == "self");
+        names.next() == Some("environ") && names.next() == Some("start_response")
+    }
+
+    /// Whether the function is a command of a program: `@click.command()`, `@app.command()`.
+    fn is_command(&self, function: FunctionId) -> bool {
+        let decorators = &self.closures[function.index()].decorators;
+        decorators.iter().any(|decorator| match &decorator.object {
+            Object::Instance(path) | Object::Path(path) => {
+                path.ends_with(".command")
+                    && COMMAND_LINES.contains(&path.split('.').next().unwrap_or_default())
+            }
+            Object::Method(group, name) => {
+                self.name(*name) == "command" && matches!(group.object, Object::Function(..))
+            }
+            _ => false,
+        })
     }
 
     /// What an outsider's call gives to the parameters.
@@ -165,7 +192,7 @@ impl Engine<'_> {
             return Value::unknown();
         }
         if let Some(Value { object: Object::Partial(function, _), .. }) = default
-            && let Object::Function(function) = function.object
+            && let Object::Function(function, _) = function.object
         {
             return self.injected(function);
         }
@@ -176,6 +203,11 @@ impl Engine<'_> {
         let believed = self.options.mode == Mode::Precise;
         if believed && annotated.is_some_and(is_harmless) {
             return typed_param(param);
+        }
+        if let Some(class) = annotated.and_then(|annotation| self.class_named(&annotation.name))
+            && self.is_enumeration(class)
+        {
+            return Value::new(Object::Local(class, None), Text::unknown());
         }
         let numeric_default = default.is_some_and(super::super::value::Value::is_number);
         if believed && annotated.is_none() && numeric_default {
@@ -188,6 +220,9 @@ impl Engine<'_> {
         let object = match annotated.map(|annotation| &*annotation.name) {
             _ if origin == Origin::Request && self.is_request(param) => {
                 Object::Instance("web.request".into())
+            }
+            Some("UploadFile" | "fastapi.UploadFile" | "starlette.datastructures.UploadFile") => {
+                Object::Instance(UPLOAD.into())
             }
             Some("str" | "bytes") if param.kind == ParamKind::Ordinary => Object::Text,
             _ => Object::Unknown,
@@ -205,14 +240,13 @@ impl Engine<'_> {
         let params = self.module.functions[function.index()].params.clone();
         let params: Vec<Value> =
             params.iter().map(|param| self.hostile_param(param, None, Origin::Request)).collect();
-        self.run(function, &params, true).value.clone()
+        self.run(function, &None, &params, true).value.clone()
     }
 
     /// An object of a class of the program with declared fields, every one as its annotation allows.
     fn hostile_object(&mut self, annotation: &Annotation, taint: Taint) -> Option<Value> {
-        let class =
-            self.module.classes.iter().position(|class| *self.name(class.name) == *annotation.name)?;
-        let fields = &self.module.classes[class].fields;
+        let class = self.class_named(&annotation.name)?;
+        let fields = &self.module.classes[class.index()].fields;
         if fields.is_empty() {
             return None;
         }
@@ -221,7 +255,12 @@ impl Engine<'_> {
             (Key::Name(self.module.symbols.shared(*field)), value)
         });
         let heap = self.hostile_heap(fields.collect(), Value::tainted(taint));
-        Some(Value::new(Object::Local(ClassId(class as u32), Some(heap)), Text::tainted(taint)))
+        Some(Value::new(Object::Local(class, Some(heap)), Text::tainted(taint)))
+    }
+
+    fn class_named(&self, name: &str) -> Option<ClassId> {
+        let class = self.module.classes.iter().position(|class| self.name(class.name) == name)?;
+        Some(ClassId(class as u32))
     }
 }
 
@@ -307,6 +346,11 @@ fn is_harmless(annotation: &Annotation) -> bool {
             !annotation.args.is_empty()
                 && annotation.args.iter().all(|arg| &*arg.name == "..." || is_harmless(arg))
         }
+        "Annotated" | "typing.Annotated" | "typing_extensions.Annotated" | "Final" | "typing.Final" => {
+            annotation.args.first().is_some_and(is_harmless)
+        }
+        // One of the texts that stand there.
+        "Literal" | "typing.Literal" | "typing_extensions.Literal" => true,
         name => HARMLESS_TYPES.contains(&name) || name.ends_with("Connection") || name.ends_with("Cursor"),
     }
 }

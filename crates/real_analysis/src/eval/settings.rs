@@ -3,12 +3,12 @@
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Engine;
 use super::heap::key_of;
 use super::strings::{Arguments, positional};
-use crate::ir::{ArgKind, Op, ValueId};
+use crate::ir::{ArgKind, Module, Op, ValueId};
 use crate::library::Slot;
 use crate::library::settings::{Posture, SETTINGS, Setting, When};
 use crate::names::{is_secret, snake_case};
@@ -26,6 +26,12 @@ static INDEX: LazyLock<FxHashMap<&'static str, Vec<&'static Setting>>> = LazyLoc
     }
     index
 });
+
+/// For each name whether a setting is about methods of that name.
+pub(super) fn of_methods(module: &Module) -> Vec<bool> {
+    let methods: FxHashSet<&str> = INDEX.keys().filter_map(|path| path.strip_prefix('.')).collect();
+    module.symbols.all().map(|name| methods.contains(name)).collect()
+}
 
 impl Engine<'_> {
     /// Judges a call by its path, or a method of any receiver by `.name`.

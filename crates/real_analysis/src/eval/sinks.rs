@@ -27,13 +27,7 @@ impl Engine<'_> {
         match concept {
             Concept::HashName => return self.check_hash_name(value, origin, situation),
             Concept::Code => self.check_opaque(value),
-            Concept::Document => {
-                if let Object::Container(heap) = value.object {
-                    let of_texts = self.any_element(heap).object == Object::Text;
-                    let situation = Situation { of_texts, ..situation.clone() };
-                    return self.judge(concept, &api.path, &value.text, origin, &situation);
-                }
-            }
+            Concept::Document => return self.check_query(value, origin, situation),
             // What is no text is sent as JSON.
             Concept::Html if matches!(value.object, Object::Container(heap) if self.heap[heap.0 as usize].is_dict) =>
             {
@@ -44,6 +38,10 @@ impl Engine<'_> {
                     let cell = self.any_element(heap);
                     return self.judge(concept, &api.path, &cell.text, origin, situation);
                 }
+            }
+            // The file itself is given, not a name.
+            Concept::Path if matches!(&value.object, Object::Instance(path) if &**path == library::UPLOAD) => {
+                return;
             }
             Concept::DynamicName if value.text.as_constants().is_none() && value.taint() == 0 => {
                 let range = self.current_range();
@@ -69,6 +67,32 @@ impl Engine<'_> {
         self.judge(concept, &api.path, &value.text, origin, situation);
     }
 
+    /// A query of a database of documents. A text is compared; what may be a mapping can be an operator; and a text that is run as
+    /// code is dangerous in any case.
+    fn check_query(&mut self, query: &Value, origin: ValueId, situation: &Situation) {
+        let Object::Container(heap) = query.object else {
+            if query.object != Object::Text && !query.is_number() {
+                self.judge(Concept::Document, "", &query.text, origin, situation);
+            }
+            return;
+        };
+        let fields = self.heap[heap.0 as usize].fields.clone();
+        let rest = self.heap[heap.0 as usize].rest.clone().map(|rest| (Key::Index(0), rest));
+        for (key, value) in fields.into_iter().chain(rest) {
+            let is_code =
+                matches!(&key, Key::Name(name) if matches!(&**name, "$where" | "$function" | "$accumulator"));
+            let is_operator = matches!(&key, Key::Name(name) if name.starts_with('$'));
+            match value.object {
+                _ if is_code => self.judge_as_given(Concept::Document, &value.text, origin),
+                Object::Container(_) => self.check_query(&value, origin, situation),
+                Object::Text => {}
+                // The operator is the program's own.
+                _ if is_operator || value.is_number() => {}
+                _ => self.judge_as_given(Concept::Document, &value.text, origin),
+            }
+        }
+    }
+
     pub(super) fn judge(
         &mut self,
         concept: Concept,
@@ -81,11 +105,28 @@ impl Engine<'_> {
             return;
         }
         // Once more with everything that is known here, also of what the text was made from.
+        let is_argument = origin != self.frame().inst;
         let text = self
             .rebuilt(origin, 0)
-            .filter(|_| text.alternatives().len() < 64)
+            .filter(|_| is_argument && text.alternatives().len() < 64)
             .map_or_else(|| text.clone(), |value| value.text);
-        let Some((weakness, verdict)) = rules::judge(concept, api, &text, situation) else { return };
+        self.judge_text(concept, api, &text, origin, situation);
+    }
+
+    /// The same for a text that is no argument, but was made of some.
+    pub(super) fn judge_as_given(&mut self, concept: Concept, text: &Text, origin: ValueId) {
+        self.judge_text(concept, "", text, origin, &Situation::default());
+    }
+
+    fn judge_text(
+        &mut self,
+        concept: Concept,
+        api: &str,
+        text: &Text,
+        origin: ValueId,
+        situation: &Situation,
+    ) {
+        let Some((weakness, verdict)) = rules::judge(concept, api, text, situation) else { return };
         let trusts_files = matches!(concept, Concept::Deserialize | Concept::Code);
         if verdict.taint & !self.file_taint == 0 && !trusts_files {
             return;
@@ -106,7 +147,7 @@ impl Engine<'_> {
         let own_state = verdict.taint & !self.state_taint == 0;
         if own_files
             && concept == Concept::Path
-            && (own_state || path::is_named_by_caller(&text, self.state_taint))
+            && (own_state || path::is_named_by_caller(text, self.state_taint))
         {
             return;
         }
@@ -115,7 +156,7 @@ impl Engine<'_> {
             return;
         }
         let sure = if situation.guessed { 0.6 } else { 1.0 };
-        self.guard = super::notes::insufficient(&text, verdict.taint);
+        self.guard = super::notes::insufficient(text, verdict.taint);
         self.report_flow(weakness, verdict.taint, verdict.confidence * sure, origin);
     }
 
@@ -204,7 +245,7 @@ impl Engine<'_> {
     fn exposes_attributes(&self, value: &Value, depth: u32) -> bool {
         match &value.object {
             Object::Local(class, _) => !self.guards_attributes(*class),
-            Object::Class(_) | Object::Function(_) | Object::Bound(..) | Object::Path(_) => true,
+            Object::Class(_) | Object::Function(..) | Object::Bound(..) | Object::Path(_) => true,
             Object::Container(heap) => {
                 depth < 3 && self.exposes_attributes(&self.any_element(*heap), depth + 1)
             }
@@ -217,7 +258,9 @@ impl Engine<'_> {
         ["__getattr__", "__getattribute__", "__format__"].iter().any(|name| {
             let symbol = self.module.symbols.lookup(name);
             let method = symbol.and_then(|symbol| self.fields.get(&(class, symbol)));
-            let Some(Object::Function(function)) = method.map(|method| &method.object) else { return false };
+            let Some(Object::Function(function, _)) = method.map(|method| &method.object) else {
+                return false;
+            };
             let blocks = &self.module.functions[function.index()].blocks;
             blocks
                 .iter()

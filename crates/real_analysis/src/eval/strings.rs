@@ -1,7 +1,7 @@
 //! String operations on shaped texts.
 
 use super::Engine;
-use super::heap::key_of;
+use super::heap::{Key, key_of};
 use super::operators::{escaped_parts, is_markup};
 use super::ops::formatted;
 use crate::ir::{ArgKind, Symbol};
@@ -103,8 +103,13 @@ impl Engine<'_> {
         {
             let object = &self.heap[heap.0 as usize];
             if object.rest.is_none() && object.keys.is_none() && !object.is_dict {
+                let mut fields: Vec<&(Key, Value)> = object.fields.iter().collect();
+                fields.sort_by_key(|(key, _)| match key {
+                    Key::Index(index) => *index,
+                    Key::Name(_) => i64::MAX,
+                });
                 let mut text = Text::constant("");
-                for (index, (_, value)) in object.fields.iter().enumerate() {
+                for (index, (_, value)) in fields.into_iter().enumerate() {
                     if index > 0 {
                         text = text.concat(separator);
                     }
@@ -171,7 +176,29 @@ impl Engine<'_> {
             any
         });
         let value = value.unwrap_or_else(Value::unknown);
-        if path.is_empty() { value } else { value.any_text() }
+        self.part_at(value, path)
+    }
+
+    /// `{user.name}`, `{row[0]}`: the part of an argument that a field names.
+    fn part_at(&mut self, mut value: Value, mut path: &str) -> Value {
+        while let Some(kind) = path.chars().next() {
+            let end = match kind {
+                '[' => path.find(']').unwrap_or(path.len()),
+                '.' => path[1..].find(['.', '[']).map_or(path.len(), |end| end + 1),
+                _ => return value.any_text(),
+            };
+            let name = &path[1..end];
+            value = if kind == '[' {
+                let index = name.parse().map_or_else(|_| Value::constant(name), Value::int);
+                self.subscript(&value, &index)
+            } else if let Some(name) = self.module.symbols.lookup(name) {
+                self.attribute(&value, name)
+            } else {
+                value.any_text()
+            };
+            path = path[end..].trim_start_matches(']');
+        }
+        value
     }
 
     /// `template % values`.
@@ -297,7 +324,8 @@ fn replace(text: &Text, from: Option<&str>, to: Option<&Text>) -> Text {
             let doubled = from == "'" && (to == "''" || to == "\\'");
             // Doubling keeps the character: what is left is a sequence of doubled ones.
             let mask = hole.mask.minus(removed).union(Mask::of(to));
-            let parent = if from == ".." && to.is_empty() { Checks::NONE } else { hole.checks };
+            let spoils = (from == ".." && to.is_empty()) || to.contains('\n');
+            let parent = if spoils { Checks::NONE } else { hole.checks };
             Hole { mask, checks: if doubled { parent.with(Checks::QUOTES_DOUBLED) } else { parent }, ..hole }
         },
         &|constant| constant.replace(from, to),

@@ -1,8 +1,9 @@
 //! Elements and parts: subscripts, slices, iteration, unpacking, and the displays that make containers.
 
 use super::Engine;
-use super::heap::{HeapObject, Key, key_of};
+use super::heap::{HeapObject, Key, Role, key_of};
 use crate::ir::{ClassId, Item, Position, SequenceKind, ValueId};
+use crate::library::{TEXT_PARTS, UPLOAD, UPLOADS};
 use crate::text::Text;
 use crate::value::{HeapId, Object, Value};
 
@@ -12,11 +13,18 @@ impl Engine<'_> {
             return item;
         }
         let value = match &object.object {
-            // Fields of a named tuple also have positions.
-            Object::Local(class, Some(heap)) => self.field_at(*class, *heap, index),
+            // Fields of a named tuple also have positions, and those of a typed dictionary are keys.
+            Object::Local(class, Some(heap)) => {
+                let field = self.field_at(*class, *heap, index);
+                Value { text: field.text.join_taint(&object.text), ..field }
+            }
             Object::Container(heap) => {
                 let key = key_of(index);
-                self.load_key(*heap, key.as_ref())
+                let heap = *heap;
+                match key.as_ref().filter(|key| !self.heap[heap.0 as usize].has(key)) {
+                    Some(name) if let Some(section) = self.section(heap, name) => section,
+                    _ => self.load_key(heap, key.as_ref()),
+                }
             }
             Object::Text
                 if let (Object::Int(index), Some(text)) = (&index.object, object.text.as_constant()) =>
@@ -32,12 +40,25 @@ impl Engine<'_> {
                     None => Value::path("builtins.?"),
                 }
             }
-            _ => object.any_text_keeping_mask(),
+            Object::Instance(path) if &**path == UPLOADS => uploaded(object),
+            _ => self.part_of_request(object),
         };
         match &object.elements {
             Some(elements) => value.refined(elements),
             None => value,
         }
+    }
+
+    /// Something inside a value; parts of a request that only hold texts give texts.
+    pub(super) fn part_of_request(&self, object: &Value) -> Value {
+        let part = object.any_text_keeping_mask();
+        let name = match &object.object {
+            Object::Path(path) => path.rsplit('.').next().unwrap_or_default(),
+            Object::Method(_, name) => self.name(*name),
+            _ => return part,
+        };
+        let is_text = object.taint() != 0 && TEXT_PARTS.contains(&name);
+        if is_text { Value { object: Object::Text, ..part } } else { part }
     }
 
     pub(super) fn slice(&mut self, id: ValueId, object: &Value, bounds: &[Option<Value>; 3]) -> Value {
@@ -56,20 +77,36 @@ impl Engine<'_> {
                 return Value::constant(part_of(text, start, end));
             }
         }
-        if let Object::Container(_) = object.object {
-            return object.clone();
+        if let Object::Container(heap) = object.object {
+            let part = self.copy(id, Role::Slice, heap);
+            match known {
+                [Some(None), Some(None), Some(Some(-1))] => self.reverse(part),
+                [Some(None), Some(None), Some(None)] => {}
+                _ => self.forget_positions(part),
+            }
+            return Value { elements: object.elements.clone(), ..self.container(part) };
         }
         let text = Text::hole(object.text.summary());
         Value { object: Object::Unknown, text, elements: object.elements.clone() }
     }
 
     pub(super) fn store_subscript(&mut self, object: &Value, index: &Value, value: &Value) {
-        if let Object::Container(heap) = object.object {
-            let key = key_of(index);
-            if key.is_none() {
-                self.store_dynamic_key(heap, index);
+        match object.object {
+            Object::Container(heap) => {
+                let key = key_of(index);
+                if key.is_none() {
+                    self.store_dynamic_key(heap, index);
+                }
+                self.store_key(heap, key, value);
             }
-            self.store_key(heap, key, value);
+            Object::Local(_, heap)
+                if self.special_method(object, "__setitem__", &[index, value]).is_none() =>
+            {
+                if let Some(heap) = heap {
+                    self.store_key(heap, Some(item_key(index)), value);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -118,8 +155,12 @@ impl Engine<'_> {
             Object::Int(index) => usize::try_from(index).ok().and_then(|index| fields.get(index)),
             _ => None,
         };
+        let stored = item_key(index);
+        let named = key_of(index).filter(|key| self.heap[heap.0 as usize].has(key));
         match field {
             Some(field) => self.load_key(heap, Some(&Key::Name(self.module.symbols.shared(*field)))),
+            None if self.heap[heap.0 as usize].has(&stored) => self.load_key(heap, Some(&stored)),
+            None if named.is_some() => self.load_key(heap, named.as_ref()),
             None => self.container(heap).any_text(),
         }
     }
@@ -153,7 +194,7 @@ impl Engine<'_> {
     pub(super) fn element(&mut self, iterable: &Value) -> Value {
         let element = match &iterable.object {
             Object::Container(heap) => self.iterated(*heap),
-            Object::Bound(..) | Object::Function(_) => Value::unknown(),
+            Object::Bound(..) | Object::Function(..) => Value::unknown(),
             Object::Local(..) if let Some(element) = self.iterated_object(iterable) => element,
             _ => iterable.any_text_keeping_mask(),
         };
@@ -181,6 +222,16 @@ impl Engine<'_> {
             _ => self.element(value),
         }
     }
+}
+
+/// One of the files that a client sent.
+pub(super) fn uploaded(files: &Value) -> Value {
+    Value { object: Object::Instance(UPLOAD.into()), ..files.any_text() }
+}
+
+/// Where an object of a class that is a dictionary keeps an item, beside its attributes.
+fn item_key(index: &Value) -> Key {
+    Key::Name(format!("[{}]", index.text.as_constant().unwrap_or_default()).into())
 }
 
 /// `text[start:end]`

@@ -108,7 +108,12 @@ pub(crate) fn judge(text: &Text) -> Option<Verdict> {
 fn breaks(state: &mut State, hole: Hole) -> Option<f32> {
     let dangerous = match state.quote {
         None if state.at_program => true,
-        None => hole.mask.intersects(OPERATORS) && !hole.checks.has(Checks::SHELL_QUOTED),
+        None => {
+            // What follows a line break at the end is the program's own.
+            let one_line = hole.checks.has(Checks::ONE_LINE);
+            let mask = if one_line { hole.mask.minus(Mask::char('\n')) } else { hole.mask };
+            mask.intersects(OPERATORS) && !hole.checks.has(Checks::SHELL_QUOTED)
+        }
         Some('\'') => hole.mask.has('\''),
         Some(_) => hole.mask.intersects(IN_DOUBLE),
     };

@@ -168,6 +168,8 @@ fn returns(text: &str) -> Result<Returns, String> {
         "made" if is_path(rest) => Returns::Made(Arc::from(rest)),
         "only" => Returns::Masked(characters(quoted(rest)?)),
         "without" => Returns::Masked(Mask::ANY.minus(characters(quoted(rest)?))),
+        "authentic" => Returns::Authentic,
+        "rendered" => Returns::Rendered,
         "html-escaped" => Returns::HtmlEscaped,
         "marked" => Returns::Marked,
         "shell-quoted" => Returns::ShellQuoted,

@@ -140,7 +140,7 @@ impl<'a> Lowering<'a> {
         result
     }
 
-    fn open(&mut self, name: Symbol, kind: FunctionKind, bindings: Bindings<'a>) -> FunctionId {
+    pub(super) fn open(&mut self, name: Symbol, kind: FunctionKind, bindings: Bindings<'a>) -> FunctionId {
         // The module's list holds a placeholder until the scope closes: ids are given in source order.
         let id = FunctionId(self.module.functions.len() as u32);
         let mut builder = Builder::new(name, kind);
@@ -161,7 +161,7 @@ impl<'a> Lowering<'a> {
         id
     }
 
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         let nothing = self.none();
         let scope = self.scopes.pop().expect("a scope is closed once");
         self.module.functions[scope.id.index()] = scope.builder.finish(nothing);
@@ -195,7 +195,7 @@ impl<'a> Lowering<'a> {
             self.params(params);
         }
         let value = self.expression(body);
-        self.builder().terminate(crate::ir::Terminator::Return(value));
+        self.builder().give_back(value, range_of(body));
         self.close();
         self.push(Op::Closure { function, defaults, decorators: Vec::new() }, range)
     }

@@ -60,15 +60,11 @@ impl<'a> Lowering<'a> {
             Stmt::AugAssign(assign) => self.augmented_assign(assign),
             Stmt::Return(leave) => {
                 let value = match &leave.value {
-                    Some(value) => {
-                        let range = range_of(&**value);
-                        let value = self.expression(value);
-                        self.builder().place_phi(value, range);
-                        value
-                    }
+                    Some(value) => self.expression(value),
                     None => self.none(),
                 };
-                self.builder().terminate(Terminator::Return(value));
+                let range = leave.value.as_deref().map_or(range, range_of);
+                self.builder().give_back(value, range);
             }
             Stmt::If(choice) => self.if_statement(choice),
             Stmt::While(repeat) => self.while_loop(repeat),
@@ -117,11 +113,10 @@ impl<'a> Lowering<'a> {
     fn never_returns(&self, expression: &Expr) -> bool {
         let Expr::Call(call) = expression else { return false };
         let Some(path) = dotted(&call.func) else { return false };
-        let (root, rest) = path.split_once('.').map_or((&*path, ""), |(root, rest)| (root, rest));
-        match (self.imports.get(root), rest) {
-            (Some(imported), "") => NEVER_RETURN.contains(&&**imported),
-            (Some(imported), rest) => NEVER_RETURN.contains(&&*format!("{imported}.{rest}")),
-            (None, _) => NEVER_RETURN.contains(&&*path) && !self.is_bound(root),
+        let root = path.split('.').next().unwrap_or_default();
+        match self.imported_path(&call.func) {
+            Some(imported) => NEVER_RETURN.contains(&&*imported),
+            None => NEVER_RETURN.contains(&&*path) && !self.is_bound(root),
         }
     }
 
@@ -183,7 +178,10 @@ impl<'a> Lowering<'a> {
             }
             return;
         }
-        let value = self.expression(&assign.value);
+        let value = match self.record(&assign.value) {
+            Some(class) => class,
+            None => self.expression(&assign.value),
+        };
         for target in &assign.targets {
             self.assign_to(target, value);
         }

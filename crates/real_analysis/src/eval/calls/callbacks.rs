@@ -13,8 +13,10 @@ use crate::value::{Object, Value};
 impl Engine<'_> {
     /// Calls the function among the arguments, where it is given its own. What it returns.
     pub(super) fn call_back(&mut self, arguments: &Arguments) -> Option<Value> {
-        let is_function = |value: &Value| {
-            matches!(value.object, Object::Function(_) | Object::Bound(..) | Object::Partial(..))
+        let is_function = |value: &Value| match &value.object {
+            Object::Function(..) | Object::Bound(..) | Object::Partial(..) => true,
+            Object::Path(path) => self.libraries.find(path).is_some_and(|api| !api.sinks.is_empty()),
+            _ => false,
         };
         let at = arguments.iter().position(|(_, value)| is_function(value))?;
         let (kind, function) = arguments[at].clone();

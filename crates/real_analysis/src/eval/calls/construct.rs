@@ -19,8 +19,8 @@ impl Engine<'_> {
         let heap = self.allocate_part(id, Role::Object, true);
         let instance = Value::new(Object::Local(class, Some(heap)), Text::unknown());
         if let Some(init) = self.method_of(class, &instance, "__init__") {
-            if let Object::Bound(target, receiver) = init.object {
-                self.call_function(id, target, Some(&receiver), args);
+            if let Object::Bound(target, captured, receiver) = init.object {
+                self.call_function(id, target, &captured, Some(&receiver), args);
             }
             return instance;
         }
@@ -43,6 +43,9 @@ impl Engine<'_> {
                 None => {}
             }
         }
+        if let Some(method) = self.method_of(class, &instance, "__post_init__") {
+            self.call_from_library(&method, &Vec::new());
+        }
         let foreign = self.bases[class.index()].iter().any(|base| !matches!(base.object, Object::Class(_)));
         let declared = !fields.is_empty();
         if foreign && !declared { Value { text: mixed(&instance, args).text, ..instance } } else { instance }
@@ -62,7 +65,7 @@ impl Engine<'_> {
         fields
     }
 
-    fn is_enumeration(&self, class: ClassId) -> bool {
+    pub(in crate::eval) fn is_enumeration(&self, class: ClassId) -> bool {
         let is_enum = |path: &str| path.strip_prefix("enum.").is_some_and(|kind| kind.ends_with("Enum"));
         self.bases[class.index()].iter().filter_map(Value::path_name).any(is_enum)
     }
@@ -94,6 +97,23 @@ impl Engine<'_> {
         };
         self.keep_arguments(&own, &values);
         Value::none()
+    }
+
+    /// Methods that records have without defining them: `point._asdict()`, `item.model_dump()`, `point._replace(x=1)`.
+    pub(super) fn record_method(&mut self, receiver: &Value, name: &str, args: &Arguments) -> Option<Value> {
+        let Object::Local(class, Some(_)) = receiver.object else { return None };
+        if self.module.classes[class.index()].fields.is_empty() {
+            return None;
+        }
+        match name {
+            "_asdict" | "dict" | "model_dump" | "asdict" => self.attributes_of(receiver),
+            "_replace" | "model_copy" => {
+                let mut all = vec![(ArgKind::Positional, receiver.clone())];
+                all.extend(args.iter().cloned());
+                self.replaced(&all)
+            }
+            _ => None,
+        }
     }
 
     /// `vars(object)`, `object.__dict__`, `asdict(object)`.

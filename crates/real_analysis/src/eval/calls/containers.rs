@@ -50,17 +50,38 @@ impl Engine<'_> {
                 }
                 Value::none()
             }
-            ("extend" | "update" | "union" | "extendleft", 1) => {
+            ("extend" | "update" | "extendleft" | "__iadd__", 1) => {
                 self.extend(heap, positional(args, 0)?);
-                if name == "union" { self.container(heap) } else { Value::none() }
+                Value::none()
+            }
+            ("union" | "symmetric_difference", _) => {
+                let all = self.copy(site.id, Role::Copy, heap);
+                for (_, part) in args {
+                    self.extend(all, part);
+                }
+                return Some(self.container(all));
             }
             ("set", 3) => {
                 self.store_key(heap, option_key(args), positional(args, 2)?);
                 Value::none()
             }
             ("get", 2..) if let Some(value) = self.option(heap, args) => value,
+            ("read_string" | "read_file" | "read_dict", _) if is_dict => {
+                let text = positional(args, 0)?.any_text();
+                self.store_rest(heap, &text);
+                Value::none()
+            }
             ("pop" | "__delitem__", 0 | 1) if !is_dict => self.pop(heap, positional(args, 0)),
-            ("get" | "pop" | "setdefault" | "__delitem__", 1 | 2) => self.look_up(heap, is_dict, args)?,
+            ("get" | "pop" | "setdefault" | "__delitem__", 1 | 2) => {
+                let found = self.look_up(heap, is_dict, args)?;
+                let key = positional(args, 0).and_then(key_of);
+                match (name, key) {
+                    ("setdefault", key) => self.store_key(heap, key, &found),
+                    ("pop" | "__delitem__", Some(key)) => self.remove(heap, &key),
+                    _ => {}
+                }
+                found
+            }
             ("items", 0) => {
                 let (keys, values) = (self.iterated(heap), self.any_element(heap));
                 return Some(self.pairs(&keys, &values));
@@ -80,9 +101,16 @@ impl Engine<'_> {
                 let values = self.any_element(heap);
                 self.list_of(&values)
             }
-            ("copy", 0) => self.container(heap),
+            ("copy", 0) => {
+                let copy = self.copy(site.id, Role::Copy, heap);
+                self.container(copy)
+            }
             ("clear", 0) => {
                 self.clear(heap);
+                Value::none()
+            }
+            ("reverse", 0) if !is_dict => {
+                self.reverse(heap);
                 Value::none()
             }
             ("sort" | "reverse" | "remove" | "discard", _) => {
@@ -100,10 +128,14 @@ impl Engine<'_> {
         Some(value)
     }
 
-    fn extend(&mut self, heap: HeapId, with: &Value) {
+    pub(in crate::eval) fn extend(&mut self, heap: HeapId, with: &Value) {
         if self.heap[heap.0 as usize].is_dict {
             self.merge_into(heap, with);
         } else {
+            if let Some(elements) = self.elements_of(with) {
+                elements.iter().for_each(|element| self.append(heap, element));
+                return;
+            }
             let element = self.element(with);
             self.forget_positions(heap);
             self.store_rest(heap, &element);
@@ -113,7 +145,7 @@ impl Engine<'_> {
     /// `d.get(key, default)`, `d.pop(key)`, `d.setdefault(key, value)`.
     fn look_up(&mut self, heap: HeapId, is_dict: bool, args: &Arguments) -> Option<Value> {
         let known = match key_of(positional(args, 0)?).filter(|_| is_dict) {
-            Some(key) if self.heap[heap.0 as usize].has(&key) => {
+            Some(key) if self.heap[heap.0 as usize].has(&key) && !self.may_lack(heap, &key) => {
                 return Some(self.load_key(heap, Some(&key)));
             }
             Some(key) if self.lacks(heap, &key) => {
@@ -131,7 +163,33 @@ impl Engine<'_> {
     /// The option of a configuration that was set in this program: `config.get("section", "name")`.
     fn option(&self, heap: HeapId, args: &Arguments) -> Option<Value> {
         let key = option_key(args)?;
-        self.heap[heap.0 as usize].has(&key).then(|| self.load_key(heap, Some(&key)))
+        if self.heap[heap.0 as usize].has(&key) {
+            return Some(self.load_key(heap, Some(&key)));
+        }
+        let section = self.load_key(heap, Some(&key_of(positional(args, 0)?)?));
+        match section.object {
+            Object::Container(section) => Some(self.load_key(section, key_of(positional(args, 1)?).as_ref())),
+            _ => None,
+        }
+    }
+
+    /// `config["section"]`: the options of a section that were set one by one.
+    pub(in crate::eval) fn section(&mut self, heap: HeapId, name: &Key) -> Option<Value> {
+        let Key::Name(name) = name else { return None };
+        let prefix = format!("{name}\0");
+        let options = self.heap[heap.0 as usize].fields.iter().filter_map(|(key, value)| match key {
+            Key::Name(key) => Some((Key::Name(key.strip_prefix(&*prefix)?.into()), value.clone())),
+            Key::Index(_) => None,
+        });
+        let options: Vec<(Key, Value)> = options.collect();
+        if options.is_empty() {
+            return None;
+        }
+        let section = self.allocate_part(self.frame().inst, Role::Options, true);
+        for (key, value) in options {
+            self.store_key(section, Some(key), &value);
+        }
+        Some(self.container(section))
     }
 
     pub(in crate::eval) fn list_of(&mut self, element: &Value) -> Value {
@@ -203,9 +261,9 @@ impl Engine<'_> {
             _ => Mask::ANY,
         };
         let mut proof = Refinement::mask(mask);
-        if let Object::Function(target) = test.object {
+        if let Object::Function(target, captured) = &test.object {
             let at = self.frame().inst;
-            self.call_function(at, target, None, &vec![(ArgKind::Positional, element.clone())]);
+            self.call_function(at, *target, captured, None, &vec![(ArgKind::Positional, element.clone())]);
             if let Some(summary) = self.frame_mut().summaries.remove(&at) {
                 proof = summary.truthy.first().cloned().unwrap_or(proof);
             }

@@ -5,14 +5,18 @@ use std::rc::Rc;
 use super::{Site, mixed};
 use crate::Mode;
 use crate::eval::Engine;
-use crate::eval::heap::{Role, key_of};
+use crate::eval::heap::{Key, Role, key_of};
 use crate::eval::strings::{Arguments, join_paths, positional};
 use crate::grammar::html;
 use crate::ir::{ArgKind, Op, ValueId};
-use crate::library::{self, Api, Origin, Returns, Slot};
+use crate::library::{self, Api, Concept, Origin, Returns, Slot};
 use crate::rules::{self, Situation};
 use crate::text::{Alternative, Checks, Hole, Mask, Segment, Text};
 use crate::value::{Object, Value};
+
+/// Functions that run another with its arguments and give what it returns, or a promise of it.
+const STARTERS: &[&str] =
+    &["submit", "run_in_executor", "to_thread", "apply_async", "run_sync", "run_in_threadpool"];
 
 /// A parser that leaves entities alone.
 pub(super) const SAFE_PARSER: &str = "lxml.etree.XMLParser without entities";
@@ -35,7 +39,14 @@ impl<'a> Engine<'a> {
         if let Some(subject) = positional(arguments, 0) {
             self.raise_of_conversion(path, subject);
         }
-        let called = self.call_back(arguments);
+        if &**path == "builtins.print" {
+            self.print_into(site, arguments);
+        }
+        // What `partial` makes is called later, if at all.
+        let called = if path.starts_with("functools.partial") { None } else { self.call_back(arguments) };
+        if let Some(called) = called.clone().filter(|_| STARTERS.contains(&name)) {
+            return Value::new(Object::Instance("future".into()), called.any_text().text);
+        }
         if let Some(value) = self.special(path, arguments) {
             return value;
         }
@@ -76,7 +87,8 @@ impl<'a> Engine<'a> {
         receiver: Option<&Value>,
         arguments: &Arguments,
     ) -> Value {
-        for (concept, slot) in &api.sinks {
+        let sinks = if self.check_log(site, api, arguments) { &[][..] } else { &api.sinks[..] };
+        for (concept, slot) in sinks {
             if let Some((value, index)) = self.argument(slot, receiver, arguments) {
                 let situation = self.situation(arguments);
                 let origin = match index {
@@ -90,9 +102,28 @@ impl<'a> Engine<'a> {
         self.result(api, receiver, arguments)
     }
 
+    /// `log.info("user %r", name)`: judged as the line that it writes. Whether the call was one of these.
+    fn check_log(&mut self, site: Site<'_>, api: &Api, arguments: &Arguments) -> bool {
+        let is_log = api.sinks.first().is_some_and(|(concept, _)| *concept == Concept::Log);
+        let ordered = arguments.iter().filter(|(kind, _)| *kind == ArgKind::Positional);
+        let mut values = ordered.map(|(_, value)| value.clone());
+        let Some(template) = values.next().filter(|_| is_log) else { return false };
+        let tainted = arguments.iter().position(|(_, value)| value.taint() != 0);
+        let (true, Some(tainted)) = (template.text.as_constant().is_some(), tainted) else { return false };
+        let list = self.allocate_part(site.id, Role::Command, false);
+        values.for_each(|value| self.append(list, &value));
+        let values = self.container(list);
+        let line = self.percent(&template, &values);
+        let origin = site.args.get(tainted).map_or(site.id, |arg| arg.value);
+        // The line is no argument: nothing is known of it beside what its parts say.
+        self.judge_as_given(Concept::Log, &line.text, origin);
+        true
+    }
+
     /// `os.execl("/bin/sh", "sh", "-c", line)`: the program's arguments are those of the call.
     fn check_argument_list(&mut self, site: Site<'_>, path: &str, arguments: &Arguments) {
         let skipped = match path.strip_prefix("os.").and_then(|name| name.get(..5)) {
+            _ if path.ends_with("create_subprocess_exec") => 0,
             Some("execl") => 1,
             Some("spawn") if path.starts_with("os.spawnl") => 2,
             _ => return,
@@ -119,7 +150,11 @@ impl<'a> Engine<'a> {
             Returns::Source(origin, what) => {
                 let range = self.current_range();
                 let taint = self.source(range, *origin, what);
-                let object = if is_text_source(&api.path) { Object::Text } else { Object::Unknown };
+                let object = match &*api.path {
+                    path if is_text_source(path) => Object::Text,
+                    path if path.ends_with(".parse_args") => Object::Instance(library::NAMESPACE.into()),
+                    _ => Object::Unknown,
+                };
                 Value::new(object, Text::tainted(taint))
             }
             Returns::Object(path) if &**path == "builtins.open" && subject.taint() != 0 => {
@@ -127,6 +162,14 @@ impl<'a> Engine<'a> {
                 Value::new(Object::Instance("builtins.open".into()), Text::tainted(taint))
             }
             Returns::Object(path) => Value::new(Object::Instance((&**path).into()), Text::unknown()),
+            Returns::Made(path) if path.ends_with("Response") && self.situation(arguments).plain_response => {
+                Value::new(Object::Instance((&**path).into()), Text::unknown())
+            }
+            Returns::Authentic => {
+                let checks = Checks::AUTHENTIC;
+                Value::new(Object::Unknown, Text::hole(Hole { checks, ..Hole::tainted(subject.taint()) }))
+            }
+            Returns::Rendered => self.rendered(arguments, all()),
             Returns::Made(path) => {
                 let text = if arguments.is_empty() { all().text } else { Text::hole(subject.text.summary()) };
                 let text = if text.taint() == 0 { all().text } else { text };
@@ -147,9 +190,14 @@ impl<'a> Engine<'a> {
                 Value::string(Text::hole(Hole { checks: Checks::SHELL_QUOTED, ..hole }))
             }
             Returns::UrlQuoted => {
-                let slash = arguments.len() < 2 && api.path.ends_with("quote");
-                let kept = Mask::WORD.union(Mask::ascii(b".-~%+=&"));
-                subject.masked(if slash { kept.union(Mask::char('/')) } else { kept })
+                let kept = Mask::WORD.union(Mask::ascii(b".-~%"));
+                let name = api.path.rsplit('.').next().unwrap_or_default();
+                subject.masked(kept.union(match name {
+                    "urlencode" => Mask::ascii(b"+=&"),
+                    "quote" if arguments.len() < 2 => Mask::char('/'),
+                    "quote" => Mask::NONE,
+                    _ => Mask::char('+'),
+                }))
             }
             Returns::Basename => {
                 let hole = subject.text.summary();
@@ -170,6 +218,17 @@ impl<'a> Engine<'a> {
                 Value::string(if reference.taint() == 0 { joined } else { joined.join(&reference.text) })
             }
         }
+    }
+
+    /// A page made of a template, which escapes what it is given unless it says otherwise.
+    fn rendered(&self, arguments: &Arguments, values: Value) -> Value {
+        let template = positional(arguments, 0).and_then(|template| template.text.as_constant());
+        let raw = template.is_some_and(|template| {
+            let filters = template.split('|').skip(1);
+            filters.into_iter().any(|filter| filter.trim_start().starts_with("safe"))
+                || template.contains("autoescape false")
+        });
+        if raw { values } else { Value::string(html::escaped(&values.text, true)) }
     }
 
     /// The object that a method call is made on.
@@ -247,10 +306,22 @@ impl<'a> Engine<'a> {
         let parser = named("parser").or_else(|| positional(args, 1).cloned());
         situation.safe_parser = parser
             .is_some_and(|parser| matches!(&parser.object, Object::Instance(path) if &**path == SAFE_PARSER));
+        let headers = named("headers").map(|headers| self.content_type(&headers));
         situation.plain_response = named("mimetype")
             .or_else(|| named("content_type"))
+            .or(headers.flatten())
             .is_some_and(|kind| kind.text.as_constant().is_some_and(|kind| !rules::is_html_type(kind)));
         situation
+    }
+}
+
+impl Engine<'_> {
+    /// The type that a dictionary of headers names.
+    pub(in crate::eval) fn content_type(&self, headers: &Value) -> Option<Value> {
+        let Object::Container(heap) = headers.object else { return None };
+        let is_type = |key: &Key| matches!(key, Key::Name(name) if name.eq_ignore_ascii_case("content-type"));
+        let found = self.heap[heap.0 as usize].fields.iter().find(|(key, _)| is_type(key));
+        found.map(|(_, value)| value.clone())
     }
 }
 

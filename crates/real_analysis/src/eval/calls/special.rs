@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{BUFFER, HASH_MEMBER, library::SAFE_PARSER};
-use crate::eval::heap::key_of;
+use crate::eval::heap::{Role, key_of};
 use crate::eval::strings::{Arguments, positional};
 use crate::eval::{Engine, ops};
 use crate::ir::ArgKind;
@@ -26,9 +26,9 @@ impl Engine<'_> {
             "builtins.format" => Value::string(first()?.text),
             "builtins.bool" => Value::bool(first().and_then(|value| value.truth())),
             "builtins.list" | "builtins.tuple" | "builtins.set" | "builtins.frozenset"
-            | "builtins.sorted" | "collections.deque" => {
+            | "builtins.sorted" | "builtins.reversed" | "collections.deque" => {
                 if let Some(value) = first() {
-                    self.listed(value)
+                    self.listed(path, value)
                 } else {
                     let heap = self.allocate(self.frame().inst, false);
                     self.container(heap)
@@ -37,7 +37,11 @@ impl Engine<'_> {
             "builtins.dict"
             | "collections.OrderedDict"
             | "collections.defaultdict"
-            | "types.SimpleNamespace" => self.make_dict(args),
+            | "types.SimpleNamespace"
+            | "argparse.Namespace"
+            | "threading.local"
+            | "werkzeug.datastructures.MultiDict"
+            | "collections.UserDict" => self.make_dict(args),
             "builtins.enumerate" | "builtins.zip" => self.zipped(path, args),
             "builtins.map" => self.mapped(args)?,
             "builtins.filter" => self.filtered(args)?,
@@ -54,6 +58,14 @@ impl Engine<'_> {
                 let removed = positional(args, 2).cloned().unwrap_or_else(|| Value::constant(""));
                 Value::new(Object::Instance("str.maketrans".into()), removed.text)
             }
+            "ruamel.yaml.YAML" if self.keyword(args, "typ")?.text.as_constant() == Some("unsafe") => {
+                Value::new(Object::Instance("ruamel.yaml.unsafe".into()), Text::unknown())
+            }
+            "jinja2.Environment" if self.escapes(args) => {
+                Value::new(Object::Instance("jinja2.Environment.escaping".into()), Text::unknown())
+            }
+            "contextlib.closing" | "contextlib.aclosing" | "contextlib.nullcontext" => first()?,
+            "asyncio.gather" => self.gathered(args),
             "builtins.getattr" => self.dynamic_attribute(args)?,
             "builtins.__import__" | "importlib.import_module" => {
                 Value::path(first()?.text.as_constant()?.to_owned())
@@ -125,12 +137,37 @@ impl Engine<'_> {
             "builtins.super" => self.super_object().unwrap_or_else(Value::unknown),
             "fastapi.Depends" | "fastapi.Security" | "fastapi.params.Depends" => {
                 let function = first()?;
-                matches!(function.object, Object::Function(_)).then(|| {
+                matches!(function.object, Object::Function(..)).then(|| {
                     Value::new(Object::Partial(Rc::new(function), Vec::new().into()), Text::unknown())
                 })?
             }
             _ => self.match_pattern(path.strip_prefix("re.")?, args)?,
         })
+    }
+
+    /// `Environment(autoescape=True)`
+    fn escapes(&self, args: &Arguments) -> bool {
+        self.keyword(args, "autoescape").is_some_and(|value| match &value.object {
+            Object::Instance(path) | Object::Path(path) => path.ends_with("select_autoescape"),
+            _ => value.truth() == Some(true),
+        })
+    }
+
+    /// `await asyncio.gather(a(), b())`: the results in order.
+    fn gathered(&mut self, args: &Arguments) -> Value {
+        let list = self.allocate(self.frame().inst, false);
+        for (kind, value) in args {
+            match kind {
+                ArgKind::Positional => self.append(list, value),
+                ArgKind::Star => {
+                    let element = self.element(value);
+                    self.forget_positions(list);
+                    self.store_rest(list, &element);
+                }
+                ArgKind::Keyword(_) | ArgKind::DoubleStar => {}
+            }
+        }
+        self.container(list)
     }
 
     /// `locals()`: the variables of the function, as far as they have values.
@@ -145,18 +182,30 @@ impl Engine<'_> {
         self.container(heap)
     }
 
-    /// `list(value)`: the elements of an object, the keys of a dictionary.
-    fn listed(&mut self, value: Value) -> Value {
-        let keys = matches!(value.object, Object::Container(heap) if self.heap[heap.0 as usize].is_dict);
-        if !keys && !matches!(value.object, Object::Local(..)) {
-            return value;
+    /// `list(value)`: the elements of an object, the keys of a dictionary. A set and what is sorted have no known order.
+    fn listed(&mut self, path: &str, value: Value) -> Value {
+        let Object::Container(heap) = value.object else {
+            if !matches!(value.object, Object::Local(..)) {
+                return value;
+            }
+            let element = self.element(&value);
+            return self.list_of(&element);
+        };
+        if self.heap[heap.0 as usize].is_dict {
+            let element = self.element(&value);
+            return self.list_of(&element);
         }
-        let element = self.element(&value);
-        self.list_of(&element)
+        let list = self.copy(self.frame().inst, Role::Copy, heap);
+        match path {
+            "builtins.list" | "builtins.tuple" | "collections.deque" => {}
+            "builtins.reversed" => self.reverse(list),
+            _ => self.forget_positions(list),
+        }
+        Value { elements: value.elements, ..self.container(list) }
     }
 
     /// `dataclasses.replace(object, field=value)`
-    fn replaced(&mut self, args: &Arguments) -> Option<Value> {
+    pub(super) fn replaced(&mut self, args: &Arguments) -> Option<Value> {
         let object = positional(args, 0)?.clone();
         let Object::Local(class, Some(from)) = object.object else { return None };
         let heap = self.allocate(self.frame().inst, true);

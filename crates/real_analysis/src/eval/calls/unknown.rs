@@ -13,12 +13,12 @@ use crate::Mode;
 use crate::eval::Engine;
 use crate::eval::strings::{Arguments, positional};
 use crate::grammar::html;
-use crate::ir::{Op, ValueId};
+use crate::ir::{Arg, ArgKind, Op, ValueId};
 use crate::library::{Concept, Origin};
 use crate::missing::has_word;
 use crate::names::snake_case;
 use crate::rules::{self, Situation};
-use crate::text::{Checks, Hole, Text};
+use crate::text::{Checks, Hole, Segment, Text};
 use crate::value::{Object, Value};
 
 /// Names of functions that start what they are given.
@@ -98,8 +98,14 @@ impl Engine<'_> {
         let value = positional(arguments, 0)?;
         let text = match name {
             "write" if is_buffer => receiver.text.concat(&value.text),
+            "writelines" if is_buffer => {
+                let line = self.element(value).text;
+                let lines = Text::from_alternatives(vec![vec![Segment::Repeat(line)]]);
+                receiver.text.concat(&lines)
+            }
             "write" | "append" | "extend" | "add" | "update" | "put" | "put_nowait"
-                if matches!(receiver.object, Object::Unknown | Object::Instance(_) | Object::Method(..)) =>
+                if matches!(receiver.object, Object::Unknown | Object::Instance(_) | Object::Method(..))
+                    || self.is_collection(receiver) =>
             {
                 let taint = receiver.taint() | value.taint();
                 Text::tainted(taint)
@@ -114,6 +120,28 @@ impl Engine<'_> {
         self.write_back(*object, &filled);
         self.frame_mut().values[object.index()] = Some(filled);
         is_buffer.then(Value::none)
+    }
+
+    /// `print(text, file=buffer)`
+    pub(super) fn print_into(&mut self, site: Site<'_>, arguments: &Arguments) {
+        let is_file = |arg: &&Arg| matches!(arg.kind, ArgKind::Keyword(name) if self.name(name) == "file");
+        let Some(file) = site.args.iter().find(is_file).map(|arg| arg.value) else { return };
+        let buffer = self.known(file);
+        if !matches!(&buffer.object, Object::Instance(path) if &**path == BUFFER) {
+            return;
+        }
+        let printed = arguments.iter().filter(|(kind, _)| *kind == ArgKind::Positional);
+        let text = printed.fold(buffer.text.clone(), |text, (_, value)| text.concat(&value.text));
+        let filled = Value { text: text.concat(&Text::constant("\n")), ..buffer };
+        self.write_back(file, &filled);
+        self.frame_mut().values[file.index()] = Some(filled);
+    }
+
+    /// Whether an object's class is a list, a dictionary or the like with more to it.
+    fn is_collection(&self, object: &Value) -> bool {
+        let Object::Local(class, _) = object.object else { return false };
+        let bases = self.bases[class.index()].iter().filter_map(Value::path_name);
+        bases.into_iter().any(|base| base.starts_with("builtins.") || base.starts_with("collections."))
     }
 
     /// What was changed is still an element or an attribute of something: `table[key].append(value)`.

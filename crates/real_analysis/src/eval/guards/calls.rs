@@ -56,7 +56,8 @@ impl Engine<'_> {
     }
 
     pub(super) fn callee_param(&self, callee: ValueId, name: Symbol) -> Option<usize> {
-        let (Object::Function(function) | Object::Bound(function, _)) = self.known(callee).object else {
+        let (Object::Function(function, _) | Object::Bound(function, _, _)) = self.known(callee).object
+        else {
             return None;
         };
         self.module.functions[function.index()].params.iter().position(|param| param.name == name)
@@ -212,8 +213,12 @@ impl Engine<'_> {
         let proof = match truth {
             true if whole => {
                 let newline = known.final_newline && method != "fullmatch";
-                let extra = if newline { Mask::char('\n') } else { Mask::NONE };
-                Refinement::mask(known.mask.union(extra))
+                if newline && !known.mask.has('\n') {
+                    let checks = Refinement::checks(Checks::ONE_LINE);
+                    Refinement::mask(known.mask.union(Mask::char('\n'))).meet(checks)
+                } else {
+                    Refinement::mask(known.mask)
+                }
             }
             // No character of the class occurs anywhere.
             false if method == "search" => match known.class {
@@ -226,6 +231,20 @@ impl Engine<'_> {
         relation.carry(proof)
     }
 
+    /// Whether a call that was evaluated proves something by returning.
+    pub(in crate::eval) fn may_prove(&self, call: ValueId, callee: ValueId) -> bool {
+        if let Some(summary) = self.frame().summaries.get(&call) {
+            return !summary.returns.iter().all(Refinement::is_trivial);
+        }
+        match self.frame().values[callee.index()].as_ref().map(|callee| &callee.object) {
+            Some(Object::Method(_, name)) => self.name(*name) == "relative_to",
+            Some(Object::Path(path)) => {
+                matches!(&**path, "builtins.int" | "builtins.float" | "uuid.UUID" | "ipaddress.ip_address")
+            }
+            _ => false,
+        }
+    }
+
     /// What calls in a block prove by returning.
     pub(super) fn facts_of_calls(
         &mut self,
@@ -234,19 +253,16 @@ impl Engine<'_> {
         limit: Option<ValueId>,
     ) -> Refinement {
         let body = self.function();
-        let prepared = self.prepare(self.frame().function);
         let mut proof = Refinement::nothing();
-        for id in &prepared.calls[block.index()] {
+        for at in 0..self.frame().proving.len() {
+            let (of, id) = self.frame().proving[at];
             // Within a block instructions are evaluated in the order of their ids, but for phis.
-            if limit.is_some_and(|limit| *id >= limit) {
-                break;
+            if of != block || limit.is_some_and(|limit| id >= limit) {
+                continue;
             }
             let Op::Call { callee, args } = &body.insts[id.index()].op else { continue };
-            if let Some(summary) = self.frame().summaries.get(id).cloned() {
-                if summary.returns.iter().all(Refinement::is_trivial) {
-                    continue;
-                }
-                proof = proof.meet(self.facts_of_summary(value, *id, args, &summary.returns));
+            if let Some(summary) = self.frame().summaries.get(&id).cloned() {
+                proof = proof.meet(self.facts_of_summary(value, id, args, &summary.returns));
                 continue;
             }
             let Some(known) = &self.frame().values[callee.index()] else { continue };

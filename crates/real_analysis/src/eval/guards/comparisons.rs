@@ -91,6 +91,14 @@ impl Engine<'_> {
         left: ValueId,
         right: ValueId,
     ) -> Refinement {
+        // `folder in path.resolve().parents`
+        if let Op::Attribute { object, name } = self.op(right)
+            && self.name(*name) == "parents"
+            && self.relation(*object, value).is_some()
+            && self.known(left).taint() == 0
+        {
+            return Refinement::checks(Checks::CONFINED);
+        }
         let Some(relation) = self.relation(left, value) else { return Refinement::nothing() };
         let container = self.known(right);
         if let Some(members) = self.constant_members(&container) {

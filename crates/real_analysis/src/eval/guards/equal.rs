@@ -1,6 +1,6 @@
 //! Which values are equal whenever both are computed, and which ones any check mentions.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::dominators::Dominators;
 use crate::ir::{Constant, Function, Op, Symbol, Symbols, Terminator, ValueId};
@@ -67,13 +67,14 @@ fn is_pure(function: &Function, callee: ValueId, symbols: &Symbols) -> bool {
     }
 }
 
-/// Representatives of all values on which some check depends.
+/// For each value whether it represents one on which some check depends.
 pub(in crate::eval) fn checked(
     function: &Function,
     dominators: &Dominators,
     canonical: &[ValueId],
-) -> FxHashSet<ValueId> {
-    let mut checked = FxHashSet::default();
+    symbols: &Symbols,
+) -> Vec<bool> {
+    let mut checked = vec![false; function.insts.len()];
     let mut pending = Vec::new();
     for block in &dominators.order {
         let block = &function.blocks[block.index()];
@@ -85,16 +86,36 @@ pub(in crate::eval) fn checked(
         for id in &block.insts {
             match &function.insts[id.index()].op {
                 // A call that returns may have been a check.
-                Op::Call { .. } => pending.push((*id, 0)),
+                Op::Call { callee, .. } if may_check(function, *callee, symbols) => pending.push((*id, 0)),
                 Op::Append { value, .. } => pending.push((*value, 0)),
                 _ => {}
             }
         }
     }
     while let Some((value, depth)) = pending.pop() {
-        if checked.insert(canonical[value.index()]) && depth < 12 {
+        let seen = std::mem::replace(&mut checked[canonical[value.index()].index()], true);
+        if !seen && depth < 12 {
             function.insts[value.index()].op.operands(|operand| pending.push((operand, depth + 1)));
         }
     }
     checked
+}
+
+/// Whether a call of this may be a check by returning: functions of the program may, and few of libraries.
+fn may_check(function: &Function, callee: ValueId, symbols: &Symbols) -> bool {
+    let mut at = callee;
+    while let Op::Attribute { object, name } = &function.insts[at.index()].op {
+        if matches!(symbols.text(*name), "UUID" | "ip_address" | "relative_to") {
+            return true;
+        }
+        at = *object;
+    }
+    match &function.insts[at.index()].op {
+        Op::Builtin(name) => matches!(symbols.text(*name), "int" | "float" | "super"),
+        Op::Import(path) => {
+            at == callee && matches!(symbols.text(*path), "uuid.UUID" | "ipaddress.ip_address")
+                || symbols.text(*path).starts_with('.')
+        }
+        _ => true,
+    }
 }

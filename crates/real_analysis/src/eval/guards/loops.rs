@@ -4,7 +4,7 @@ use super::Query;
 use super::relation::{Part, Relation};
 use crate::eval::Engine;
 use crate::facts::Refinement;
-use crate::ir::{BlockId, Op, Terminator, ValueId};
+use crate::ir::{BlockId, CompareOp, Op, Terminator, ValueId};
 use crate::text::{Checks, Mask};
 
 impl Engine<'_> {
@@ -18,6 +18,7 @@ impl Engine<'_> {
         let value = query.value;
         let latches = self.back_edges(header);
         let removed = self.facts_of_removal(value, header, iterable, element);
+        let removed = removed.meet(self.facts_of_search(value, header, iterable, element));
         let Some(relation) = self.relation(iterable, value) else { return removed };
         let mut every = Refinement::impossible();
         for latch in latches {
@@ -51,16 +52,66 @@ impl Engine<'_> {
         if operands.len() != 2 || !operands.iter().any(removes) {
             return Refinement::nothing();
         }
+        Refinement::mask(Mask::ANY.minus(self.single_characters(iterable)))
+    }
+
+    /// `for c in "';": if c in x: return` leaves only an `x` without these characters.
+    fn facts_of_search(
+        &mut self,
+        value: ValueId,
+        header: BlockId,
+        iterable: ValueId,
+        element: ValueId,
+    ) -> Refinement {
+        let absent = self.single_characters(iterable);
+        if absent == Mask::NONE {
+            return Refinement::nothing();
+        }
+        let latches = self.back_edges(header);
+        let searched = latches.iter().all(|latch| self.is_searched(value, *latch, header, element));
+        if searched && !latches.is_empty() {
+            Refinement::mask(Mask::ANY.minus(absent))
+        } else {
+            Refinement::nothing()
+        }
+    }
+
+    /// Whether every way from a loop's header to its latch finds that the value does not contain the element.
+    fn is_searched(&mut self, value: ValueId, latch: BlockId, header: BlockId, element: ValueId) -> bool {
+        let prepared = self.prepare(self.frame().function);
+        let mut at = latch;
+        while at != header {
+            let Some(parent) = prepared.dominators.parent(at) else { return false };
+            if let Terminator::Branch { condition, then, .. } =
+                self.function().blocks[parent.index()].terminator
+                && self.function().blocks[at.index()].preds[..] == [parent]
+                && self.is_absence(condition, then == at, value, element)
+            {
+                return true;
+            }
+            at = parent;
+        }
+        false
+    }
+
+    /// Whether a condition says that the element is not in the value.
+    fn is_absence(&self, condition: ValueId, truth: bool, value: ValueId, element: ValueId) -> bool {
+        let Op::Compare { op, left, right } = self.op(condition) else { return false };
+        let absent = if truth { CompareOp::NotIn } else { CompareOp::In };
+        *op == absent && *left == element && self.relation(*right, value).is_some()
+    }
+
+    /// The characters among the constant elements of something.
+    fn single_characters(&self, iterable: ValueId) -> Mask {
         let parts = self.known(iterable);
-        let removed = match (self.constant_members(&parts), parts.text.as_constant()) {
+        match (self.constant_members(&parts), parts.text.as_constant()) {
             (Some(members), _) => {
                 let single = members.iter().filter(|member| member.chars().count() == 1);
                 single.fold(Mask::NONE, |mask, member| mask.union(Mask::of(member)))
             }
             (None, Some(text)) => Mask::of(text),
             (None, None) => Mask::NONE,
-        };
-        Refinement::mask(Mask::ANY.minus(removed))
+        }
     }
 
     /// `all(test(e) for e in xs)`, and `not any(…)`: proves the test of every element of `xs`.
@@ -89,6 +140,10 @@ impl Engine<'_> {
         };
         let latches = self.back_edges(header);
         let every_round = latches.iter().all(|latch| prepared.dominators.dominates(block, *latch));
+        // `not any(c in x for c in "';")`
+        if every_round && self.is_absence(test, truth, value, element) {
+            return Refinement::mask(Mask::ANY.minus(self.single_characters(iterable)));
+        }
         let Some(relation) = self.relation(iterable, value).filter(|_| every_round) else {
             return Refinement::nothing();
         };

@@ -79,6 +79,12 @@ impl Engine<'_> {
         if self.is_path(callee, &["urllib.parse.urlparse", "urllib.parse.urlsplit"]) {
             return first;
         }
+        // The path under its real name: only what is said of the file itself carries over.
+        if self.is_path(callee, &["os.path.realpath", "os.path.abspath", "os.path.normpath"]) {
+            relation.extra = Mask::ANY;
+            relation.exact = false;
+            return first;
+        }
         match self.op(callee) {
             Op::Attribute { object, name } => self.through_method(relation, *object, *name, first),
             Op::Builtin(name) => match (self.name(*name), args) {
