@@ -3,7 +3,7 @@
 use super::heap::Key;
 use super::{Engine, Summary};
 use crate::facts::Refinement;
-use crate::ir::{BlockId, FunctionKind, Op, ValueId};
+use crate::ir::{BlockId, Constant, FunctionKind, Op, ValueId};
 use crate::rules;
 use crate::value::{Object, Value};
 use crate::{Returned, ThreatModel};
@@ -120,6 +120,12 @@ impl Engine<'_> {
         named && body.class.is_some_and(|class| self.has_view_base(class))
     }
 
+    /// Whether the function is a gateway's, and says that what it returns is a page.
+    fn sends_pages(&self) -> bool {
+        let is_html = |op: &Op| matches!(op, Op::Constant(Constant::Str(text)) if text.contains("text/html"));
+        self.is_gateway(self.function()) && self.function().insts.iter().any(|inst| is_html(&inst.op))
+    }
+
     /// A public function that returns a text in a language hands it to someone who will interpret it.
     pub(super) fn check_return(&mut self, block: BlockId, value: ValueId) {
         if !self.frame().is_root || self.function().kind != FunctionKind::Function {
@@ -132,7 +138,7 @@ impl Engine<'_> {
         }
         let contract = self.options.returns.filter(|_| is_entry);
         let contract = contract.or_else(|| self.is_redirect_hook().then_some(Returned::Url));
-        let is_route = self.is_route(function) || self.is_redirect_hook() || self.is_gateway(self.function());
+        let is_route = self.is_route(function) || self.is_redirect_hook() || self.sends_pages();
         if is_route && contract.is_none() && !self.returns_pages && !self.pages.contains(&function) {
             return;
         }

@@ -99,10 +99,9 @@ impl Engine<'_> {
                 }
                 self.store_key(heap, key, value);
             }
-            Object::Local(_, heap)
-                if self.special_method(object, "__setitem__", &[index, value]).is_none() =>
-            {
-                if let Some(heap) = heap {
+            Object::Local(_, heap) => {
+                let is_handled = self.special_method(object, "__setitem__", &[index, value]).is_some();
+                if let (false, Some(heap)) = (is_handled, heap) {
                     self.store_key(heap, Some(item_key(index)), value);
                 }
             }

@@ -133,7 +133,9 @@ impl Engine<'_> {
             self.merge_into(heap, with);
         } else {
             if let Some(elements) = self.elements_of(with) {
-                elements.iter().for_each(|element| self.append(heap, element));
+                for element in &elements {
+                    self.append(heap, element);
+                }
                 return;
             }
             let element = self.element(with);

@@ -169,7 +169,7 @@ impl<'a> Engine<'a> {
                 let checks = Checks::AUTHENTIC;
                 Value::new(Object::Unknown, Text::hole(Hole { checks, ..Hole::tainted(subject.taint()) }))
             }
-            Returns::Rendered => self.rendered(arguments, all()),
+            Returns::Rendered => rendered(arguments, all()),
             Returns::Made(path) => {
                 let text = if arguments.is_empty() { all().text } else { Text::hole(subject.text.summary()) };
                 let text = if text.taint() == 0 { all().text } else { text };
@@ -218,17 +218,6 @@ impl<'a> Engine<'a> {
                 Value::string(if reference.taint() == 0 { joined } else { joined.join(&reference.text) })
             }
         }
-    }
-
-    /// A page made of a template, which escapes what it is given unless it says otherwise.
-    fn rendered(&self, arguments: &Arguments, values: Value) -> Value {
-        let template = positional(arguments, 0).and_then(|template| template.text.as_constant());
-        let raw = template.is_some_and(|template| {
-            let filters = template.split('|').skip(1);
-            filters.into_iter().any(|filter| filter.trim_start().starts_with("safe"))
-                || template.contains("autoescape false")
-        });
-        if raw { values } else { Value::string(html::escaped(&values.text, true)) }
     }
 
     /// The object that a method call is made on.
@@ -323,6 +312,17 @@ impl Engine<'_> {
         let found = self.heap[heap.0 as usize].fields.iter().find(|(key, _)| is_type(key));
         found.map(|(_, value)| value.clone())
     }
+}
+
+/// A page made of a template, which escapes what it is given unless it says otherwise.
+fn rendered(arguments: &Arguments, values: Value) -> Value {
+    let template = positional(arguments, 0).and_then(|template| template.text.as_constant());
+    let raw = template.is_some_and(|template| {
+        let filters = template.split('|').skip(1);
+        filters.into_iter().any(|filter| filter.trim_start().starts_with("safe"))
+            || template.contains("autoescape false")
+    });
+    if raw { values } else { Value::string(html::escaped(&values.text, true)) }
 }
 
 /// An absolute path without `..`; one that was confined stays so, and one that begins with a folder still does.
