@@ -257,6 +257,7 @@ pub(crate) const WEB_FRAMEWORKS: &[&str] = &[
     "webapp2",
     "quart",
     "cherrypy",
+    "twisted",
 ];
 
 /// Annotations of parameters that cannot carry a text of the caller's choice.
@@ -446,4 +447,5 @@ pub(crate) const UPLOADS: &str = "web.uploads";
 pub(crate) const NAMESPACE: &str = "argparse.Namespace";
 
 /// Frameworks in which a text that a view returns is a page. In others it becomes JSON, or nothing.
-pub(crate) const PAGE_FRAMEWORKS: &[&str] = &["flask", "bottle", "quart", "cherrypy", "web", "flask_restful"];
+pub(crate) const PAGE_FRAMEWORKS: &[&str] =
+    &["flask", "bottle", "quart", "cherrypy", "web", "flask_restful", "twisted"];

@@ -427,7 +427,8 @@ impl Engine<'_> {
         if name.strip_prefix("on_").is_some_and(|verb| library::VIEW_METHODS.contains(&verb)) {
             return body.params.len() > 2;
         }
-        if !library::VIEW_METHODS.contains(&name.strip_prefix("do_").unwrap_or(name)) {
+        let verb = name.strip_prefix("do_").or_else(|| name.strip_prefix("render_")).unwrap_or(name);
+        if !library::VIEW_METHODS.contains(&verb) {
             return false;
         }
         self.has_view_base(class)

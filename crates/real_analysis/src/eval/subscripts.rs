@@ -3,7 +3,7 @@
 use super::Engine;
 use super::heap::{HeapObject, Key, Role, key_of};
 use crate::ir::{ClassId, Item, Position, SequenceKind, ValueId};
-use crate::library::{TEXT_PARTS, UPLOAD, UPLOADS};
+use crate::library::{NAMESPACE, TEXT_PARTS, UPLOAD, UPLOADS};
 use crate::text::Text;
 use crate::value::{HeapId, Object, Value};
 
@@ -41,6 +41,12 @@ impl Engine<'_> {
                 }
             }
             Object::Instance(path) if &**path == UPLOADS => uploaded(object),
+            Object::Instance(path)
+                if &**path == NAMESPACE
+                    && index.text.as_constant().is_some_and(|name| self.is_harmless_option(name)) =>
+            {
+                Value::number()
+            }
             _ => self.part_of_request(object),
         };
         match &object.elements {
