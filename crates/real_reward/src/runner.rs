@@ -9,11 +9,12 @@ use real_sandbox::{Config, Job, Outcome, Profile, Protection, Sandbox, Strictnes
 
 use crate::{Error, Tools};
 
-/// A sandbox with as many workers as there are threads to drive them, and a second one for programs that use numpy: a fork of an
-/// interpreter without it is a third cheaper.
+/// A sandbox with as many workers as there are threads to drive them, and further ones for programs that import more: a fork of the
+/// lightest interpreter costs a third less than one of the heaviest.
 pub(crate) struct Runner {
-    plain: Sandbox,
-    /// Started when the first such program comes.
+    light: Sandbox,
+    /// Each started when the first such program comes.
+    plain: OnceLock<Result<Sandbox, String>>,
     numpy: OnceLock<Result<Sandbox, String>>,
     config: Config,
     threads: ThreadPool,
@@ -34,37 +35,39 @@ impl Runner {
         let workers = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let config = Config {
             python: tools.python(),
-            profile: Profile::Plain,
+            profile: Profile::Light,
             site_packages: vec![tools.site_packages()],
             own_modules: OWN_MODULES.map(|(name, source)| (name.to_owned(), source.to_owned())).to_vec(),
             seed,
             workers,
             strictness,
         };
-        let plain = Sandbox::start(config.clone()).map_err(|error| Error::Sandbox(error.to_string()))?;
+        let light = Sandbox::start(config.clone()).map_err(|error| Error::Sandbox(error.to_string()))?;
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(workers.get())
             .thread_name(|index| format!("reward-{index}"))
             .build()
             .map_err(|error| Error::Sandbox(error.to_string()))?;
-        Ok(Self { plain, numpy: OnceLock::new(), config, threads })
+        Ok(Self { light, plain: OnceLock::new(), numpy: OnceLock::new(), config, threads })
     }
 
     /// Runs a job. The sandbox has tried twice before it gives up.
     pub(crate) fn run(&self, job: &Job) -> Result<Outcome, Error> {
-        let uses_numpy = [&job.prelude, &job.program]
-            .into_iter()
-            .any(|text| text.contains("numpy") || text.contains("sympy"));
-        let sandbox = if uses_numpy { self.with_numpy()? } else { &self.plain };
-        sandbox.run(job).map_err(|error| Error::Sandbox(error.to_string()))
+        let profile = Profile::lightest([job.prelude.as_str(), &job.program]);
+        self.sandbox(profile)?.run(job).map_err(|error| Error::Sandbox(error.to_string()))
     }
 
-    fn with_numpy(&self) -> Result<&Sandbox, Error> {
+    fn sandbox(&self, profile: Profile) -> Result<&Sandbox, Error> {
+        let place = match profile {
+            Profile::Light => return Ok(&self.light),
+            Profile::Plain => &self.plain,
+            Profile::Numpy => &self.numpy,
+        };
         let start = || {
-            let config = Config { profile: Profile::Numpy, ..self.config.clone() };
+            let config = Config { profile, ..self.config.clone() };
             Sandbox::start(config).map_err(|error| error.to_string())
         };
-        self.numpy.get_or_init(start).as_ref().map_err(|error| Error::Sandbox(error.clone()))
+        place.get_or_init(start).as_ref().map_err(|error| Error::Sandbox(error.clone()))
     }
 
     /// Applies a function to each item on all threads; results in order.
@@ -77,6 +80,6 @@ impl Runner {
     }
 
     pub(crate) fn protection(&self) -> &Protection {
-        self.plain.protection()
+        self.light.protection()
     }
 }

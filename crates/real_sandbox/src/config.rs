@@ -5,6 +5,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
+use crate::launch::wants_more;
+
 /// How to set up a [`Sandbox`](crate::Sandbox).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -40,12 +42,27 @@ impl Default for Config {
 }
 
 /// What is imported before the first job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Profile {
-    /// The parts of the standard library that programs use.
+    /// The parts of the standard library that most programs use.
+    Light,
+    /// The parts that many programs use.
     Plain,
-    /// The same and `numpy`, which one of [`Config::site_packages`] must hold.
+    /// Those of most programs and `numpy`, which one of [`Config::site_packages`] must hold.
     Numpy,
+}
+
+impl Profile {
+    /// The one that suits texts of a job: the lightest that has what they import, since a heavier one is dearer to fork. Programs run in
+    /// each of them; what is missing is imported by the job, or else is not installed.
+    pub fn lightest<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let profile = |text: &str| match text {
+            text if text.contains("numpy") || text.contains("sympy") => Self::Numpy,
+            text if wants_more(text) => Self::Plain,
+            _ => Self::Light,
+        };
+        texts.into_iter().map(profile).max().unwrap_or(Self::Light)
+    }
 }
 
 /// What to do where a protection is not to be had.

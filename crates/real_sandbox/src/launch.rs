@@ -21,17 +21,29 @@ const RUNNER: &str = concat!(
     include_str!("runner/program.py")
 );
 
-/// What programs import. Modules that few of them want (`argparse`, `asyncio`, `unittest.mock`) are left to those: every megabyte
-/// of the worker makes each fork slower, and so does every library.
+/// What most programs import, or imports itself at little cost. Every library and every megabyte of the worker makes each fork dearer, so what
+/// a program in twenty wants is not here.
 #[rustfmt::skip]
-const MODULES: &[&str] = &[
-    "abc", "array", "ast", "atexit", "base64", "bisect", "cmath", "codecs", "collections", "contextlib", "copy", "csv", "dataclasses",
-    "datetime", "decimal", "enum", "fnmatch", "fractions", "functools", "glob", "hashlib", "heapq", "hmac", "html.parser",
-    "importlib.util", "inspect", "io", "itertools", "json", "linecache", "logging", "math", "numbers", "operator", "os.path",
-    "pathlib", "pickle", "queue", "random", "re", "secrets", "shlex", "shutil", "signal", "socket", "sqlite3", "string", "subprocess",
-    "tempfile", "textwrap", "threading", "time", "traceback", "typing", "unicodedata", "urllib.parse", "uuid", "warnings", "weakref",
-    "xml.etree.ElementTree", "zlib",
+const LIGHT: &[&str] = &[
+    "abc", "ast", "atexit", "base64", "bisect", "codecs", "collections", "contextlib", "copy", "datetime", "enum", "functools", "heapq", "html",
+    "io", "itertools", "json", "linecache", "math", "operator", "os.path", "random", "re", "shlex", "socket", "sqlite3", "string", "subprocess",
+    "textwrap", "threading", "time", "traceback", "typing", "urllib.parse", "warnings", "weakref",
 ];
+
+/// What many programs import beside. Modules that few of them want (`argparse`, `asyncio`, `unittest.mock`) are left to those.
+#[rustfmt::skip]
+const MORE: &[&str] = &[
+    "array", "cmath", "csv", "dataclasses", "decimal", "fnmatch", "fractions", "glob", "hashlib", "hmac", "importlib.util", "inspect", "logging",
+    "numbers", "pathlib", "pickle", "queue", "secrets", "shutil", "tempfile", "unicodedata", "uuid", "xml.etree.ElementTree", "zlib",
+];
+
+/// Whether a program speaks of one of the modules that [`Profile::Light`] leaves out.
+pub(crate) fn wants_more(program: &str) -> bool {
+    let imports = program.lines().map(str::trim_start);
+    let imports = imports.filter(|line| line.starts_with("import ") || line.starts_with("from "));
+    let mut words = imports.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    words.any(|word| MORE.iter().any(|module| module.split('.').next() == Some(word)))
+}
 
 /// What a worker is started from.
 #[derive(Debug, Clone)]
@@ -73,10 +85,11 @@ impl Launch {
             vec![seccomp::worker_filter(Processes::Shared), seccomp::job_filter()]
         };
         let required: &[&str] = match self.profile {
-            Profile::Plain => &[],
+            Profile::Light | Profile::Plain => &[],
             Profile::Numpy => &["numpy", "numpy.random"],
         };
-        let modules = [MODULES, required].concat();
+        let more = if self.profile == Profile::Plain { MORE } else { &[] };
+        let modules = [LIGHT, more, required].concat();
         json!({
             "layers": self.layers.iter().map(|layer| layer.name()).collect::<Vec<_>>(),
             "site_packages": self.site_packages,
@@ -101,4 +114,20 @@ impl Launch {
 fn hexadecimal(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).expect("a nibble is a digit");
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Profile;
+
+    #[test]
+    fn the_profile_is_the_lightest_that_has_what_is_imported() {
+        let check =
+            |program: &str, profile| assert_eq!(Profile::lightest(["", program]), profile, "{program}");
+        check("import re, math\nqueue = [1]  # import queue\n", Profile::Light);
+        check("from xml.etree import ElementTree", Profile::Plain);
+        check("def f():\n    import os, uuid as s", Profile::Plain);
+        check("import hashlib_like\nfrom collections import deque as pathlib_", Profile::Light);
+        check("import hashlib\nimport numpy as np", Profile::Numpy);
+    }
 }

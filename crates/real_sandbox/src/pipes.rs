@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::pipe::{PipeFlags, pipe_with};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::claim::MAX_CLAIM;
 use crate::{Action, Job, Resource};
@@ -26,6 +26,8 @@ pub(crate) struct Pipes {
     pub(crate) payload: usize,
     /// The first limit that was seen to be exceeded.
     pub(crate) exceeded: Option<Resource>,
+    /// Where streams are read to.
+    buffer: Box<[u8]>,
 }
 
 impl Pipes {
@@ -45,12 +47,9 @@ impl Pipes {
         let stderr = stream(job.limits.output)?;
         let result = stream(MAX_CLAIM)?;
         let payload = payload(job);
-        theirs.push(memory_file(payload.as_bytes())?);
-        Ok(Self { stdout, stderr, result, theirs, payload: payload.len(), exceeded: None })
-    }
-
-    fn streams(&mut self) -> [&mut Stream; 3] {
-        [&mut self.stdout, &mut self.stderr, &mut self.result]
+        theirs.push(memory_file(&payload)?);
+        let buffer = vec![0; 1 << 14].into_boxed_slice();
+        Ok(Self { stdout, stderr, result, theirs, payload: payload.len(), exceeded: None, buffer })
     }
 
     /// Waits for something to happen and reads what is there. True: the worker has something to say.
@@ -69,8 +68,9 @@ impl Pipes {
     }
 
     pub(crate) fn drain(&mut self) {
-        if self.streams().into_iter().any(|stream| !stream.drain()) {
-            self.exceeded.get_or_insert(Resource::Output);
+        let Self { stdout, stderr, result, exceeded, buffer, .. } = self;
+        if [stdout, stderr, result].into_iter().any(|stream| !stream.drain(buffer)) {
+            exceeded.get_or_insert(Resource::Output);
         }
     }
 }
@@ -84,11 +84,10 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// Reads what is there. False: it was more than the limit.
-    fn drain(&mut self) -> bool {
-        let mut buffer = [0; 1 << 14];
+    fn drain(&mut self, buffer: &mut [u8]) -> bool {
         let mut within = true;
         while let Some(reader) = &mut self.reader {
-            match reader.read(&mut buffer) {
+            match reader.read(buffer) {
                 Ok(0) => self.reader = None,
                 Ok(length) => {
                     let room = self.limit - self.data.len();
@@ -114,9 +113,17 @@ fn memory_file(content: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-fn payload(job: &Job) -> String {
-    let files: Vec<_> =
-        job.files.iter().map(|(name, content)| json!([name, BASE64.encode(content)])).collect();
-    json!({ "prelude": job.prelude, "program": job.program, "files": files, "action": job.action })
-        .to_string()
+/// What `run_job` of `runner/program.py` reads.
+#[derive(Serialize)]
+struct Payload<'a> {
+    prelude: &'a str,
+    program: &'a str,
+    files: Vec<(&'a str, String)>,
+    action: &'a Action,
+}
+
+fn payload(job: &Job) -> Vec<u8> {
+    let files = job.files.iter().map(|(name, content)| (name.as_str(), BASE64.encode(content))).collect();
+    let payload = Payload { prelude: &job.prelude, program: &job.program, files, action: &job.action };
+    serde_json::to_vec(&payload).expect("a job is plain data")
 }

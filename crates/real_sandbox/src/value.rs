@@ -55,7 +55,12 @@ pub enum Value {
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        to_json(self).serialize(serializer)
+        match self {
+            // What may be large is written as it is, without a copy.
+            Value::Str(text) => serializer.serialize_str(text),
+            Value::List(items) => serializer.collect_seq(items),
+            other => to_json(other).serialize(serializer),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ def run_job(worker, request):
             place(name, content)
         confine(worker, request)
         os.closerange(PROGRAM, 4096)
-        job = Job(payload)
+        job = Job(payload, send)
         job.prelude()
         os.write(RESULT, b"R")
         started = True
@@ -63,7 +63,8 @@ def set_limit(resource_number, value):
 
 
 class Job:
-    def __init__(self, payload):
+    def __init__(self, payload, report):
+        self.report = report
         self.payload, self.action = payload, payload["action"]
         self.is_script = "script" in self.action
         module = types.ModuleType("__main__" if self.is_script else "program")
@@ -80,7 +81,7 @@ class Job:
             source = self.payload["program"]
             code = compile(source, "program.py", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-            return send({"syntax_error": message_of(error)})
+            return self.report({"syntax_error": message_of(error)})
         remember_source(source)
         at_import = not self.is_script
         try:
@@ -113,7 +114,7 @@ class Job:
 
     def finish(self, frame):
         self.wind_up()
-        send(frame)
+        self.report(frame)
 
     def wind_up(self):
         """What the interpreter does at the end of a script; a call only flushes."""
