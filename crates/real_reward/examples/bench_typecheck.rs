@@ -63,6 +63,9 @@ fn check(
     programs: usize,
 ) -> anyhow::Result<(BTreeMap<String, usize>, Duration)> {
     let mut command = Command::new(checker);
+    if checker == tools.zuban() {
+        command.arg("mypy");
+    }
     command
         .args(["--strict", "--no-error-summary", "--no-pretty", "--python-executable"])
         .arg(tools.python());

@@ -92,7 +92,7 @@ pub enum Quality {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Function {
-    /// Passed tests over all tests.
+    /// Passed tests over all tests. A program that gives all of them the same answer, and some a wrong one, passes none.
     Fraction,
     /// 1 where every test passes, else 0.
     AllOrNothing,

@@ -23,7 +23,7 @@ use real_sandbox::{Action, Ending, Job, Protection, Strictness};
 use crate::aggregate::{Judgement, aggregate};
 use crate::judge::security::Security;
 use crate::judge::tests::{Files, Suite, TestRun};
-use crate::judge::types::{Checked, TypeChecker, forgive};
+use crate::judge::types::{Checked, TypeChecker, UNDECIDED, forgive};
 use crate::judge::{audit, flags, noise, security, tests};
 use crate::runner::Runner;
 use crate::{
@@ -172,7 +172,11 @@ impl Scorer {
 
     fn remember(&self, key: &Key, score: &Score) {
         let timeout = |case: &CaseReport| case.verdict == CaseVerdict::Timeout;
-        if score.infra_error.is_some() || score.tests.cases.iter().any(timeout) {
+        let undecided = |error: &TypeError| error.code == UNDECIDED;
+        if score.infra_error.is_some()
+            || score.tests.cases.iter().any(timeout)
+            || score.type_errors.iter().any(undecided)
+        {
             return;
         }
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);

@@ -114,9 +114,9 @@ impl Tools {
         self.folder.join("bin/python")
     }
 
-    /// zuban under mypy's command line.
+    /// zuban, which has mypy's command line as a command `mypy`.
     pub fn zuban(&self) -> PathBuf {
-        self.folder.join("bin/zmypy")
+        self.folder.join("bin/zuban")
     }
 
     /// mypy.

@@ -130,7 +130,7 @@ fn breakable(folder: &Path, checker: Option<&str>) -> Tools {
         symlink(real.join(name), folder.join(name)).unwrap();
     }
     symlink(fs::canonicalize(real.join("bin/python")).unwrap(), folder.join("bin/python")).unwrap();
-    for name in ["zmypy", "mypy"] {
+    for name in ["zuban", "mypy"] {
         let path = folder.join("bin").join(name);
         match checker {
             Some(script) => {
@@ -156,12 +156,28 @@ fn the_type_checker_crashes() {
     assert_eq!(score(&security, 6), 0);
 }
 
+/// Overloads in overloads keep zuban busy for ever; the limit is on processor time.
+#[test]
+fn types_without_end_cost_only_their_own_program() {
+    let _guard = alone();
+    let scorer = Scorer::new(config(), &TOOLS).unwrap();
+    let nested = "max([a + b, ".repeat(24) + "0" + &"])".repeat(24);
+    let endless = format!("```python\ndef add(a: int, b: int) -> int:\n    return {nested}\n```");
+    let honest = completions(3);
+    let task = task();
+    let items = [(&task, honest[1].as_str()), (&task, endless.as_str()), (&task, honest[2].as_str())];
+    let scores = scorer.score_batch(&items);
+    let rewards: Vec<Option<f64>> = scores.iter().map(|score| score.reward).collect();
+    assert_eq!(rewards, [Some(1.0), Some(0.5), Some(1.0)], "{scores:#?}");
+    assert_eq!(scores[1].type_errors[0].code, "real-undecided");
+}
+
 #[test]
 fn zuban_crashes_and_mypy_answers() {
     let _guard = alone();
     let folder = TempDir::new().unwrap();
     let tools = breakable(folder.path(), None);
-    fs::remove_file(folder.path().join("bin/zmypy")).unwrap();
+    fs::remove_file(folder.path().join("bin/zuban")).unwrap();
     let scorer = Scorer::new(config(), &tools).unwrap();
     assert_eq!(score(&scorer, 2), 0);
 }

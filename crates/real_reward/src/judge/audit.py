@@ -8,6 +8,8 @@ HIDING = {
     "no_type_check_decorator": "real-suppressed",
     "TYPE_CHECKING": "real-guarded-code",
     "MYPY": "real-guarded-code",
+    "PY2": "real-guarded-code",
+    "PY3": "real-guarded-code",
     "version_info": "real-guarded-code",
     "platform": "real-guarded-code",
     "exec": "real-dynamic-code",
@@ -21,11 +23,33 @@ HIDING = {
     "__builtins__": "real-dynamic-code",
     "__globals__": "real-dynamic-code",
     "__dict__": "real-dynamic-code",
+    "__code__": "real-dynamic-code",
+    "f_globals": "real-dynamic-code",
+    "f_locals": "real-dynamic-code",
+    "f_builtins": "real-dynamic-code",
+    "getmodule": "real-dynamic-code",
+    "get_objects": "real-dynamic-code",
+    "get_referrers": "real-dynamic-code",
+    "FunctionType": "real-dynamic-code",
+    "LambdaType": "real-dynamic-code",
+    "CodeType": "real-dynamic-code",
     "cast": "real-cast",
+    "TypeGuard": "real-cast",
+    "TypeIs": "real-cast",
+    "Mock": "real-any",
+    "MagicMock": "real-any",
+    "AsyncMock": "real-any",
+    "NonCallableMock": "real-any",
 }
 
 # As attributes of anything these are common and harmless: `re.compile`, `table.eval`.
-NAMES_ONLY = {"exec", "eval", "compile", "globals", "locals", "vars", "setattr", "MYPY"}
+NAMES_ONLY = {"exec", "eval", "compile", "globals", "locals", "vars", "setattr", "MYPY", "PY2", "PY3"}
+
+# Modules that give code another way in: by the name of the program itself, or as text that they run.
+HIDING_MODULES = set("importlib builtins __main__ program timeit code codeop runpy bdb pdb cProfile profile trace doctest _typeshed".split())
+
+# Installed for the tests, and without types: mypy says so, and zuban lets them be anything.
+UNTYPED_MODULES = {"yaml", "sympy", "mpmath"}
 
 
 def audit_all(files):
@@ -38,20 +62,37 @@ def audit(path, entry_point):
     with open(path, encoding="utf-8", newline="") as file:
         tree = ast.parse(file.read())
     errors = [error for node in ast.walk(tree) for error in hidden(node)]
-    if entry_point and not defines(tree.body, entry_point.split(".")):
+    if entry_point and not is_plain(tree, entry_point.split(".")):
         errors.append([1, 1, "real-entry-point", f"`{entry_point}` is not defined by a plain `def`"])
     return sorted(errors)
+
+
+def is_plain(tree, path):
+    exported = any(isinstance(node, ast.Global) and path[0] in node.names for node in ast.walk(tree))
+    return defines(tree.body, path) and not exported
 
 
 def hidden(node):
     match node:
         case ast.Name(id=name, ctx=ast.Load()):
             pass
+        case ast.Import(names=names):
+            for alias in names:
+                yield from imported(node, alias.name)
+            return
+        case ast.Attribute(value=ast.Name(id="sys"), attr="modules"):
+            yield [node.lineno, node.col_offset + 1, "real-dynamic-code", "`sys.modules` is used"]
+            return
+        case ast.ImportFrom(module="sys", names=names) if any(alias.name == "modules" for alias in names):
+            yield [node.lineno, node.col_offset + 1, "real-dynamic-code", "`sys.modules` is imported"]
+            return
+        case ast.ImportFrom(module=str() as name):
+            yield from imported(node, name)
+            return
         case ast.Attribute(attr=name) if name not in NAMES_ONLY:
             pass
-        case ast.alias(name=("importlib" | "builtins") as name):
-            yield [node.lineno, node.col_offset + 1, "real-dynamic-code", f"`{name}` is imported"]
-            return
+        case ast.Constant(value=str() as name) if name[:2] in ("__", "f_"):
+            pass  # For `getattr`.
         case ast.alias(name=name, asname=str()):
             pass
         case (ast.If() | ast.While() | ast.IfExp()) if never(node.test):
@@ -61,6 +102,14 @@ def hidden(node):
             return
     if name in HIDING:
         yield [node.lineno, node.col_offset + 1, HIDING[name], f"`{name}` is used"]
+
+
+def imported(node, name):
+    package = name.split(".")[0]
+    if package in HIDING_MODULES:
+        yield [node.lineno, node.col_offset + 1, "real-dynamic-code", f"`{name}` is imported"]
+    elif package in UNTYPED_MODULES:
+        yield [node.lineno, node.col_offset + 1, "import-untyped", f"`{name}` has no types"]
 
 
 def never(test):
@@ -73,16 +122,32 @@ def never(test):
 
 
 def defines(body, path):
-    """Whether the last definition of the dotted name is a `def`, in a class for each part before."""
-    found = None
-    for statement in body:
+    """Whether the dotted name is a `def`, in a class for each part before, and is bound to nothing else from then on."""
+    found, rest = None, []
+    for place, statement in enumerate(body):
         match statement:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 if name == path[0]:
-                    found = statement
-            case ast.Assign(targets=targets):
-                if any(isinstance(target, ast.Name) and target.id == path[0] for target in targets):
-                    found = statement
+                    found, rest = statement, body[place + 1 :]
+    if any(binds(statement, path[0]) for statement in rest):
+        return False
     if len(path) > 1:
         return isinstance(found, ast.ClassDef) and defines(found.body, path[1:])
     return isinstance(found, (ast.FunctionDef, ast.AsyncFunctionDef))
+
+
+def binds(node, wanted):
+    """Whether this binds a name in the scope that it stands in, be it by a loop, an import or a pattern."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return name == wanted  # What is inside has a scope of its own.
+        case ast.Lambda():
+            return False
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            return name == wanted
+        case ast.alias(name=name, asname=other):
+            return name == "*" or (other or name.split(".")[0]) == wanted
+        case ast.MatchAs(name=name) | ast.MatchStar(name=name) | ast.MatchMapping(rest=name) | ast.ExceptHandler(name=name):
+            if name == wanted:
+                return True
+    return any(binds(child, wanted) for child in ast.iter_child_nodes(node))

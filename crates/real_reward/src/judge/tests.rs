@@ -4,6 +4,9 @@
 //! happens here: there is nothing to find, to patch or to claim. A program that ends its process, prints a
 //! verdict or closes its streams has not answered, which is a failed test.
 //!
+//! A program that gives one and the same answer to all of its tests, and is wrong in some, has computed nothing: the others do not count either.
+//! (Of the tests of SafeSQL 21 % expect an empty output, which a program that does nothing has too.)
+//!
 //! What the process exited with and what it wrote to standard error decide nothing, with one exception: a script that dies of an
 //! exception has failed, whatever it printed before.
 
@@ -83,6 +86,7 @@ impl Suite<'_> {
         let drawn = draw(tests.len(), self.config.tests as usize, self.config.test_seed, &self.task.id);
         let mut answers = Vec::new();
         let mut cases = self.run(CaseKind::Function, tests, &drawn, &mut answers)?;
+        discount_constant(&mut cases, &answers);
         let not_runnable = not_runnable(tests, &cases);
         let canary_passed = match self.canary {
             Some(canary) if not_runnable.is_none() => self.passes(tests, canary)?,
@@ -115,7 +119,7 @@ impl Suite<'_> {
                 continue;
             }
             let outcome = self.outcome(test.prelude, test.action)?;
-            if let Some(text) = answer(&outcome) {
+            if let Some(text) = answer(&test.expect, &outcome) {
                 answers.push(Answer { case: index, text });
             }
             let (verdict, detail) = self.verdict(&test.expect, &outcome);
@@ -364,11 +368,27 @@ fn contains(value: &Value, canary: &str) -> bool {
     }
 }
 
-fn answer(outcome: &Outcome) -> Option<String> {
-    match &outcome.ending {
-        Ending::Returned(value) => Some(format!("{value:?}")),
-        Ending::Finished => Some(letters(&String::from_utf8_lossy(&outcome.stdout))),
+fn answer(expect: &Expect<'_>, outcome: &Outcome) -> Option<String> {
+    match (&outcome.ending, expect) {
+        (Ending::Returned(value), _) => Some(format!("{value:?}")),
+        (Ending::Finished | Ending::Exited(_), Expect::Stdio(_)) => {
+            Some(letters(&String::from_utf8_lossy(&outcome.stdout)))
+        }
         _ => None,
+    }
+}
+
+/// Takes back what a program has passed by always giving the same answer.
+fn discount_constant(cases: &mut [CaseReport], answers: &[Answer]) {
+    let is_constant = answers.len() >= 3
+        && answers.len() == cases.len()
+        && answers.iter().all(|answer| answer.text == answers[0].text);
+    if !is_constant || cases.iter().all(|case| case.verdict == CaseVerdict::Pass) {
+        return;
+    }
+    for case in cases.iter_mut().filter(|case| case.verdict == CaseVerdict::Pass) {
+        case.verdict = CaseVerdict::Wrong;
+        "the same answer to every test".clone_into(&mut case.detail);
     }
 }
 

@@ -6,11 +6,19 @@
 //!
 //! mypy stops at the first file that it cannot parse, and either checker may crash. A program that stops a batch is set apart, and
 //! the others are checked again, so that it costs nobody else.
+//!
+//! Some programs keep a checker busy without end (overloads in overloads in overloads). Processor time is limited, so that this does not
+//! depend on what else the machine does, and the kernel holds to it even where we are killed. Each program of such a batch is then checked by
+//! itself, and one that has no end has an error: there is no proof of its types, and it is the program's doing.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::config::Checker;
 use crate::{Error, Task, Tools, TypeError};
@@ -18,8 +26,11 @@ use crate::{Error, Task, Tools, TypeError};
 /// Programs that one process checks.
 const BATCH: usize = 64;
 
-/// How long a batch may take. Both checkers need a few seconds at most, mypy's first look at numpy included.
-const TIMEOUT: Duration = Duration::from_mins(2);
+/// How long a batch may take. It is reached only where a machine has no time for the checker.
+const TIMEOUT: Duration = Duration::from_mins(4);
+
+/// The code of the error of a program that the checker does not come to an end with.
+pub(crate) const UNDECIDED: &str = "real-undecided";
 
 /// A type checker and how it is called.
 #[derive(Debug, Clone)]
@@ -31,6 +42,16 @@ pub(crate) struct TypeChecker {
 
 /// The errors of a program, or why they are not known.
 pub(crate) type Checked = Result<Vec<TypeError>, String>;
+
+/// What became of a run of the checker.
+enum Run {
+    /// It has got through all of the programs; their errors.
+    Finished(BTreeMap<usize, Vec<TypeError>>),
+    /// It has stopped somewhere, at those with errors if there are any.
+    Stopped(BTreeMap<usize, Vec<TypeError>>),
+    /// It has used up its processor time.
+    Overran,
+}
 
 /// A program as the checker sees it.
 struct Source {
@@ -65,20 +86,30 @@ impl TypeChecker {
     ) {
         match (self.run(batch, checker), batch) {
             (_, []) => {}
-            (Ok((errors, true)), _) => answers.extend(errors.into_iter().map(|(index, e)| (index, Ok(e)))),
-            (Ok((mut errors, false)), _) if errors.values().any(|found| !found.is_empty()) => {
+            (Ok(Run::Finished(errors)), _) => {
+                answers.extend(errors.into_iter().map(|(index, found)| (index, Ok(found))));
+            }
+            (Ok(Run::Stopped(mut errors)), _) if errors.values().any(|found| !found.is_empty()) => {
                 // Those with errors are what it stopped at.
                 errors.retain(|_, found| !found.is_empty());
                 let rest: Vec<_> =
                     batch.iter().filter(|(index, _)| !errors.contains_key(index)).copied().collect();
-                answers.extend(errors.into_iter().map(|(index, e)| (index, Ok(e))));
+                answers.extend(errors.into_iter().map(|(index, found)| (index, Ok(found))));
                 self.check_batch(&rest, checker, answers);
+            }
+            (Ok(Run::Overran), [(index, _)]) => {
+                answers.insert(*index, Ok(vec![undecided()]));
+            }
+            (Ok(Run::Overran), many) => {
+                for single in many {
+                    self.check_batch(&[*single], checker, answers);
+                }
             }
             (_, [single]) if checker == Checker::Zuban => {
                 tracing::warn!("zuban failed on a program; asking mypy");
                 self.check_batch(&[*single], Checker::Mypy, answers);
             }
-            (Ok(_), [(index, _)]) => {
+            (Ok(Run::Stopped(_)), [(index, _)]) => {
                 answers.insert(*index, Err("the type checker gave up without a reason".to_owned()));
             }
             (Err(error), [(index, _)]) => {
@@ -92,12 +123,8 @@ impl TypeChecker {
         }
     }
 
-    /// Runs the checker once. The flag says whether it got through all of the programs.
-    fn run(
-        &self,
-        batch: &[(usize, &Source)],
-        checker: Checker,
-    ) -> Result<(BTreeMap<usize, Vec<TypeError>>, bool), Error> {
+    /// Runs the checker once.
+    fn run(&self, batch: &[(usize, &Source)], checker: Checker) -> Result<Run, Error> {
         let folder = tempfile::Builder::new()
             .prefix("real-types-")
             .tempdir()
@@ -113,6 +140,9 @@ impl TypeChecker {
         }
         let names: Vec<String> = batch.iter().map(|(index, _)| name(*index)).collect();
         let (status, output) = self.call(checker, folder.path(), &names)?;
+        if status.signal() == Some(OUT_OF_TIME) {
+            return Ok(Run::Overran);
+        }
         let mut errors: BTreeMap<usize, Vec<TypeError>> =
             batch.iter().map(|(index, _)| (*index, Vec::new())).collect();
         for (file, error) in output.lines().filter_map(parse_line) {
@@ -122,20 +152,24 @@ impl TypeChecker {
                 errors.entry(index).or_default().push(error);
             }
         }
-        match status {
-            0 | 1 => Ok((errors, true)),
-            2 => Ok((errors, false)),
-            _ => Err(Error::Tools(format!("the type checker ended with status {status}: {output}"))),
+        match status.code() {
+            Some(0 | 1) => Ok(Run::Finished(errors)),
+            Some(2) => Ok(Run::Stopped(errors)),
+            _ => Err(Error::Tools(format!("the type checker ended with {status}: {output}"))),
         }
     }
 
     /// Exit status and output of the checker.
-    fn call(&self, checker: Checker, folder: &Path, names: &[String]) -> Result<(i32, String), Error> {
+    fn call(&self, checker: Checker, folder: &Path, names: &[String]) -> Result<(ExitStatus, String), Error> {
         let program = match checker {
             Checker::Zuban => self.tools.zuban(),
             Checker::Mypy => self.tools.mypy(),
         };
         let mut command = Command::new(&program);
+        if checker == Checker::Zuban {
+            // Under mypy's command line. There is a `zmypy` too, but that starts this one as a process which would outlive it.
+            command.arg("mypy");
+        }
         command
             .args(["--strict", "--config-file", "mypy.ini", "--no-error-summary", "--show-column-numbers"])
             .args(["--no-pretty", "--show-error-codes", "--python-executable"])
@@ -158,6 +192,7 @@ impl TypeChecker {
             .stderr(errors)
             .spawn()
             .map_err(Error::io(&program))?;
+        limit(&child, processor_seconds(checker, names.len())).map_err(Error::io(&program))?;
         let start = Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait().map_err(Error::io(&program))? {
@@ -170,7 +205,36 @@ impl TypeChecker {
             std::thread::sleep(Duration::from_millis(2));
         };
         let printed = std::fs::read(&output_path).map_err(Error::io(&output_path))?;
-        Ok((status.code().unwrap_or(-1), String::from_utf8_lossy(&printed).into_owned()))
+        Ok((status, String::from_utf8_lossy(&printed).into_owned()))
+    }
+}
+
+/// The kernel's signal for a process that has used up its processor time. Who is killed in another way was killed by no doing of the program.
+const OUT_OF_TIME: i32 = Signal::XCPU.as_raw();
+
+/// Many times what ordinary programs take, mypy's first look at numpy included.
+fn processor_seconds(checker: Checker, programs: usize) -> u64 {
+    match checker {
+        Checker::Zuban => 4 + programs as u64 / 8,
+        Checker::Mypy => 60 + programs as u64,
+    }
+}
+
+/// Bounds the processor time of a process that was just started.
+fn limit(child: &Child, seconds: u64) -> std::io::Result<()> {
+    let limit = Rlimit { current: Some(seconds), maximum: Some(seconds + 1) };
+    match prlimit(Pid::from_raw(child.id().cast_signed()), Resource::Cpu, limit) {
+        Ok(_) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn undecided() -> TypeError {
+    TypeError {
+        line: 1,
+        column: 1,
+        code: UNDECIDED.to_owned(),
+        message: "the type checker does not come to an end with this program".to_owned(),
     }
 }
 
