@@ -37,8 +37,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let completions = folder.path().join("completions.jsonl");
     let programs = args.programs.to_string();
+    // A place of its own, so that the temporary files that are counted at the end are nobody else's.
+    let temporary = folder.path().join("temporary");
+    std::fs::create_dir(&temporary).with_context(|| format!("cannot make {}", temporary.display()))?;
+    let variable = format!("env.TMPDIR={{value={temporary:?},force=true}}");
     let mut command = vec![
         "run",
+        "--config",
+        &variable,
         "--release",
         "--package",
         "real_reward",
