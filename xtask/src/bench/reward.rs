@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // A place of its own, so that the temporary files that are counted at the end are nobody else's.
     let temporary = folder.path().join("temporary");
     std::fs::create_dir(&temporary).with_context(|| format!("cannot make {}", temporary.display()))?;
-    let variable = format!("env.TMPDIR={{value={temporary:?},force=true}}");
+    let variable = format!("env.TMPDIR={{value='{}',force=true}}", temporary.display());
     let mut command = vec![
         "run",
         "--config",
