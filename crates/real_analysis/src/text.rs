@@ -24,7 +24,7 @@ use std::rc::Rc;
 pub(crate) use mask::Mask;
 
 /// More alternatives than these become one hole.
-const MAX_ALTERNATIVES: usize = 16;
+const MAX_ALTERNATIVES: usize = 32;
 /// More segments than these become one hole.
 const MAX_SEGMENTS: usize = 64;
 
