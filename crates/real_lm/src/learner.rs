@@ -20,7 +20,7 @@ pub enum Device {
     /// This machine's processor, in f32.
     #[default]
     Cpu,
-    /// The first NVIDIA GPU, in bf16 with sums and weights in f32 (see [`cuda`](crate::cuda)).
+    /// The first NVIDIA GPU, in bf16 with sums and weights in f32 (see [`cuda`]).
     Cuda,
 }
 
