@@ -443,6 +443,9 @@ pub(crate) const UPLOAD: &str = "web.upload";
 /// All of them.
 pub(crate) const UPLOADS: &str = "web.uploads";
 
+/// Clients of databases of documents.
+pub(crate) const DOCUMENT_STORES: &[&str] = &["pymongo", "flask_pymongo", "motor"];
+
 /// What a parser of command lines gives: its attributes are the options.
 pub(crate) const NAMESPACE: &str = "argparse.Namespace";
 

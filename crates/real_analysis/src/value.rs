@@ -210,6 +210,16 @@ impl Value {
         Self { object, text: self.text.join(&other.text), elements }
     }
 
+    /// Any of the values; unknown, if there is none.
+    pub(crate) fn any_of(values: impl IntoIterator<Item = Self>) -> Self {
+        values.into_iter().reduce(|known, value| known.join(&value)).unwrap_or_else(Self::unknown)
+    }
+
+    /// The value for each of the things that it may be.
+    pub(crate) fn alternatives(&self) -> impl Iterator<Item = Self> {
+        self.object.alternatives().iter().map(|object| Self { object: object.clone(), ..self.clone() })
+    }
+
     pub(crate) fn widen(&self, next: &Self) -> Self {
         if self == next {
             return self.clone();

@@ -52,11 +52,7 @@ impl Engine<'_> {
             Object::Class(class) => self.class_attribute(*class, name, None),
             Object::Local(class, Some(heap)) => self.own_attribute(*class, *heap, name, object),
             Object::Local(class, None) => self.class_attribute(*class, name, Some(object)),
-            Object::Either(objects) => {
-                let objects = objects.iter().map(|one| Value { object: one.clone(), ..object.clone() });
-                let values: Vec<Value> = objects.map(|one| self.attribute(&one, name)).collect();
-                values.into_iter().reduce(|known, value| known.join(&value)).unwrap_or_else(Value::unknown)
-            }
+            Object::Either(_) => Value::any_of(object.alternatives().map(|one| self.attribute(&one, name))),
             // A namespace: a dictionary whose keys are attributes.
             Object::Container(heap) if let Some(value) = self.entry_named(*heap, name) => value,
             Object::Function(function, _) if text == "__name__" => {
@@ -130,13 +126,12 @@ impl Engine<'_> {
         }
         let known = &self.heap[heap.0 as usize];
         if known.has(&key) {
-            let value = self.load_key(heap, Some(&key));
-            let value = self.refresh(value);
-            if !self.may_lack(heap, &key) {
-                return value;
-            }
-            let inherited = self.class_values.get(&(class, name));
-            return inherited.map_or_else(|| value.clone(), |inherited| value.join(inherited));
+            let value = self.refresh(self.load_key(heap, Some(&key)));
+            let inherited = self.class_values.get(&(class, name)).filter(|_| self.may_lack(heap, &key));
+            return match inherited {
+                Some(inherited) => value.join(inherited),
+                None => value,
+            };
         }
         let dynamic = known.rest.clone();
         let value = self.class_attribute(class, name, Some(object));

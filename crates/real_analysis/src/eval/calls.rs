@@ -18,7 +18,7 @@ use super::Engine;
 use super::strings::{Arguments, positional};
 use super::subscripts::uploaded;
 use crate::ir::{Arg, ArgKind, ClassId, FunctionId, Op, Symbol, ValueId};
-use crate::library::{ROUTE_REGISTRARS, TEXT_PARTS, UPLOADS};
+use crate::library::{DOCUMENT_STORES, ROUTE_REGISTRARS, TEXT_PARTS, UPLOADS};
 use crate::rules::Situation;
 use crate::text::Text;
 use crate::value::{Captured, Object, Value};
@@ -54,7 +54,7 @@ impl Engine<'_> {
             Object::Bound(target, captured, receiver) => {
                 self.call_function(site.id, target, &captured, Some(&receiver), arguments)
             }
-            Object::Either(objects) => self.call_either(site, function, &objects, arguments),
+            Object::Either(_) => self.call_either(site, function, arguments),
             Object::Partial(target, bound) => {
                 let all = bound.iter().chain(arguments).cloned().collect();
                 self.call_object(Site { args: &[], ..site }, &target, &all)
@@ -89,21 +89,11 @@ impl Engine<'_> {
     }
 
     /// Calls one of several things: what comes back is what any of them gives, and nothing is proved of the arguments.
-    fn call_either(
-        &mut self,
-        site: Site<'_>,
-        function: &Value,
-        objects: &[Object],
-        arguments: &Arguments,
-    ) -> Value {
-        let mut all: Option<Value> = None;
-        for object in objects {
-            let function = Value { object: object.clone(), ..function.clone() };
-            let value = self.call_object(site, &function, arguments);
-            all = Some(all.map_or_else(|| value.clone(), |known| known.join(&value)));
-        }
+    fn call_either(&mut self, site: Site<'_>, function: &Value, arguments: &Arguments) -> Value {
+        let results = function.alternatives().map(|one| self.call_object(site, &one, arguments));
+        let value = Value::any_of(results);
         self.frame_mut().summaries.remove(&site.id);
-        all.unwrap_or_else(Value::unknown)
+        value
     }
 
     /// Follows a call into the program.
@@ -256,9 +246,8 @@ impl Engine<'_> {
     pub(super) fn note_pages(&mut self, function: FunctionId, decorators: &[ValueId]) {
         for decorator in decorators {
             let Op::Call { args, .. } = self.op(*decorator) else { continue };
-            let values: Vec<Value> = args.iter().map(|arg| self.known(arg.value)).collect();
-            self.note_converters(function, &values);
-            let arguments = args.iter().zip(&values).map(|(arg, value)| (arg.kind, value.clone())).collect();
+            let arguments = args.iter().map(|arg| (arg.kind, self.known(arg.value))).collect();
+            self.note_converters(function, &arguments);
             self.note_command_option(function, &arguments);
             let is_page = |arg: &Arg| {
                 matches!(arg.kind, ArgKind::Keyword(name) if self.name(name) == "response_class")
@@ -271,9 +260,9 @@ impl Engine<'_> {
     }
 
     /// `@app.route("/order/<int:number>")`: parts of the path that are numbers.
-    fn note_converters(&mut self, function: FunctionId, arguments: &[Value]) {
-        for text in arguments.iter().filter_map(|value| value.text.as_constant().map(str::to_owned)) {
-            for name in numeric_parts(&text) {
+    fn note_converters(&mut self, function: FunctionId, arguments: &Arguments) {
+        for text in arguments.iter().filter_map(|(_, value)| value.text.as_constant()) {
+            for name in numeric_parts(text) {
                 if let Some(name) = self.module.symbols.lookup(name) {
                     self.numeric_parts.insert((function, name));
                 }
@@ -296,8 +285,7 @@ impl Engine<'_> {
                 && self.registered.insert(target)
             {
                 self.changed = true;
-                let values: Vec<Value> = arguments.iter().map(|(_, value)| value.clone()).collect();
-                self.note_converters(target, &values);
+                self.note_converters(target, arguments);
             }
         }
     }
@@ -308,7 +296,7 @@ fn is_collection_of_documents(value: &Value) -> bool {
     match &value.object {
         Object::Method(owner, _) => is_collection_of_documents(owner),
         Object::Instance(path) => {
-            ["pymongo.", "flask_pymongo.", "motor."].iter().any(|library| path.starts_with(library))
+            path.split_once('.').is_some_and(|(library, _)| DOCUMENT_STORES.contains(&library))
         }
         _ => false,
     }

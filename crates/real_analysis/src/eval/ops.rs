@@ -6,14 +6,15 @@ use super::operators::unary;
 use super::{Engine, Shared};
 use crate::ir::{Constant, FunctionId, Op, Piece, Symbol, ValueId};
 use crate::library::Concept;
+use crate::rules::Situation;
 use crate::text::{Hole, Mask, Text};
 use crate::value::{Object, Value};
 
 impl Engine<'_> {
     pub(super) fn evaluate(&mut self, id: ValueId, op: &Op) -> Value {
         match op {
-            Op::Constant(constant) => constant_value(constant),
-            Op::Param(_) | Op::Phi(_) | Op::Undefined => Value::unknown(),
+            // The first three never come here: `Engine::pass` knows them.
+            Op::Constant(_) | Op::Param(_) | Op::Phi(_) | Op::Undefined => Value::unknown(),
             Op::Caught { kind, dispatch } => self.caught(*kind, *dispatch),
             Op::Raise(exception) => {
                 let exception = self.get(*exception);
@@ -104,7 +105,7 @@ impl Engine<'_> {
                     if path.ends_with("Response")
                         && matches!(self.name(*name), "data" | "content" | "response")
                     {
-                        self.judge_as_given(Concept::Html, &value.text, origin);
+                        self.judge_as_given(Concept::Html, "", &value.text, origin, &Situation::default());
                     }
                 }
                 self.store_attribute(&object, *name, &value);

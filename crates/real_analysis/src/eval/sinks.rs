@@ -83,12 +83,12 @@ impl Engine<'_> {
                 matches!(&key, Key::Name(name) if matches!(&**name, "$where" | "$function" | "$accumulator"));
             let is_operator = matches!(&key, Key::Name(name) if name.starts_with('$'));
             match value.object {
-                _ if is_code => self.judge_as_given(Concept::Document, &value.text, origin),
+                _ if is_code => self.judge_as_given(Concept::Document, "", &value.text, origin, situation),
                 Object::Container(_) => self.check_query(&value, origin, situation),
                 Object::Text => {}
                 // The operator is the program's own.
                 _ if is_operator || value.is_number() => {}
-                _ => self.judge_as_given(Concept::Document, &value.text, origin),
+                _ => self.judge_as_given(Concept::Document, "", &value.text, origin, situation),
             }
         }
     }
@@ -105,20 +105,12 @@ impl Engine<'_> {
             return;
         }
         // Once more with everything that is known here, also of what the text was made from.
-        let is_argument = origin != self.frame().inst;
-        let text = self
-            .rebuilt(origin, 0)
-            .filter(|_| is_argument && text.alternatives().len() < 64)
-            .map_or_else(|| text.clone(), |value| value.text);
-        self.judge_text(concept, api, &text, origin, situation);
+        let text = self.latest(origin).map_or_else(|| text.clone(), |value| value.text);
+        self.judge_as_given(concept, api, &text, origin, situation);
     }
 
     /// The same for a text that is no argument, but was made of some.
-    pub(super) fn judge_as_given(&mut self, concept: Concept, text: &Text, origin: ValueId) {
-        self.judge_text(concept, "", text, origin, &Situation::default());
-    }
-
-    fn judge_text(
+    pub(super) fn judge_as_given(
         &mut self,
         concept: Concept,
         api: &str,
@@ -343,7 +335,7 @@ impl Engine<'_> {
             return;
         }
         let range = self.current_range();
-        let value = &self.rebuilt(origin, 0).unwrap_or_else(|| value.clone());
+        let value = &self.latest(origin).unwrap_or_else(|| value.clone());
         if let Some(names) = value.text.as_constants() {
             let weak =
                 names.iter().find(|name| library::WEAK_HASHES.contains(&name.to_ascii_lowercase().as_str()));

@@ -12,8 +12,13 @@ use crate::value::{Object, Value};
 /// Arguments of a call, evaluated.
 pub(super) type Arguments = Vec<(ArgKind, Value)>;
 
+/// The arguments without a name, in order.
+pub(super) fn positionals(args: &[(ArgKind, Value)]) -> impl Iterator<Item = &Value> {
+    args.iter().filter(|(kind, _)| *kind == ArgKind::Positional).map(|(_, value)| value)
+}
+
 pub(super) fn positional(args: &Arguments, index: usize) -> Option<&Value> {
-    args.iter().filter(|(kind, _)| *kind == ArgKind::Positional).nth(index).map(|(_, value)| value)
+    positionals(args).nth(index)
 }
 
 impl Engine<'_> {

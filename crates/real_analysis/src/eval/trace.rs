@@ -72,12 +72,17 @@ impl Engine<'_> {
         weights.map(|(_, source)| rules::origin_weight(source.origin)).fold(0.5, f32::max)
     }
 
+    /// An argument as it is known by now; `None` for what the current instruction makes itself.
+    pub(super) fn latest(&mut self, argument: ValueId) -> Option<Value> {
+        (argument != self.frame().inst).then(|| self.rebuilt(argument, 0))
+    }
+
     /// The value computed again from operands as they are known at the current instruction: a check may have come after a
     /// text was built. Only pure string operations are repeated.
-    pub(super) fn rebuilt(&mut self, value: ValueId, depth: u32) -> Option<Value> {
+    fn rebuilt(&mut self, value: ValueId, depth: u32) -> Value {
         let known = self.get(value);
         if depth > 8 || known.taint() == 0 {
-            return Some(known);
+            return known;
         }
         let op = self.op(value);
         let pure = match op {
@@ -88,13 +93,13 @@ impl Engine<'_> {
             _ => false,
         };
         if !pure {
-            return Some(known);
+            return known;
         }
         let mut operands = Vec::new();
         op.operands(|operand| operands.push(operand));
         let mut saved = Vec::new();
         for operand in operands {
-            let better = self.rebuilt(operand, depth + 1)?;
+            let better = self.rebuilt(operand, depth + 1);
             saved.push((operand, self.frame_mut().values[operand.index()].replace(better)));
         }
         let before = std::mem::replace(&mut self.rebuilding, true);
@@ -103,7 +108,7 @@ impl Engine<'_> {
         for (operand, value) in saved.into_iter().rev() {
             self.frame_mut().values[operand.index()] = value;
         }
-        Some(again)
+        again
     }
 
     fn evaluate_pure(&mut self, value: ValueId, op: &Op) -> Value {

@@ -5,7 +5,7 @@
 
 use crate::eval::Engine;
 use crate::eval::heap::{Key, Role};
-use crate::eval::strings::Arguments;
+use crate::eval::strings::{Arguments, positionals};
 use crate::ir::{ArgKind, FunctionId, ParamKind, ValueId};
 use crate::value::{Object, Value};
 
@@ -20,10 +20,7 @@ impl Engine<'_> {
     ) -> Vec<Value> {
         let args = &self.spread(args);
         let params = &self.module.functions[target.index()].params;
-        let ordered: Vec<&Value> = receiver
-            .into_iter()
-            .chain(args.iter().filter(|(kind, _)| *kind == ArgKind::Positional).map(|(_, value)| value))
-            .collect();
+        let ordered: Vec<&Value> = receiver.into_iter().chain(positionals(args)).collect();
         let open = args.iter().filter(|(kind, _)| matches!(kind, ArgKind::Star | ArgKind::DoubleStar));
         let open = open.map(|(_, value)| value.any_text()).reduce(|known, value| known.join(&value));
         let mut bound = Vec::with_capacity(params.len());

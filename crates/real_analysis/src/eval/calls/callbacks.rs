@@ -6,7 +6,7 @@
 use super::Site;
 use crate::eval::Engine;
 use crate::eval::heap::Key;
-use crate::eval::strings::Arguments;
+use crate::eval::strings::{Arguments, positionals};
 use crate::ir::ArgKind;
 use crate::value::{Object, Value};
 
@@ -22,8 +22,8 @@ impl Engine<'_> {
         let (kind, function) = arguments[at].clone();
         let mut own: Arguments = match kind {
             ArgKind::Positional => {
-                let after = arguments[at + 1..].iter();
-                after.filter(|(kind, _)| *kind == ArgKind::Positional).cloned().collect()
+                let after = positionals(&arguments[at + 1..]);
+                after.map(|value| (ArgKind::Positional, value.clone())).collect()
             }
             _ => Vec::new(),
         };

@@ -13,7 +13,7 @@
 use super::Site;
 use crate::eval::Engine;
 use crate::eval::heap::{Key, Role, key_of};
-use crate::eval::strings::{Arguments, positional};
+use crate::eval::strings::{Arguments, positional, positionals};
 use crate::facts::Refinement;
 use crate::ir::{ArgKind, Op};
 use crate::text::Mask;
@@ -230,7 +230,7 @@ impl Engine<'_> {
         if path == "builtins.enumerate" {
             parts.push(Value::number());
         }
-        for (_, value) in args.iter().filter(|(kind, _)| *kind == ArgKind::Positional) {
+        for value in positionals(args) {
             let element = self.element(value);
             parts.push(element);
         }

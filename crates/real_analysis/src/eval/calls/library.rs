@@ -6,7 +6,7 @@ use super::{Site, mixed};
 use crate::Mode;
 use crate::eval::Engine;
 use crate::eval::heap::{Key, Role, key_of};
-use crate::eval::strings::{Arguments, join_paths, positional};
+use crate::eval::strings::{Arguments, join_paths, positional, positionals};
 use crate::grammar::html;
 use crate::ir::{ArgKind, Op, ValueId};
 use crate::library::{self, Api, Concept, Origin, Returns, Slot};
@@ -105,8 +105,7 @@ impl<'a> Engine<'a> {
     /// `log.info("user %r", name)`: judged as the line that it writes. Whether the call was one of these.
     fn check_log(&mut self, site: Site<'_>, api: &Api, arguments: &Arguments) -> bool {
         let is_log = api.sinks.first().is_some_and(|(concept, _)| *concept == Concept::Log);
-        let ordered = arguments.iter().filter(|(kind, _)| *kind == ArgKind::Positional);
-        let mut values = ordered.map(|(_, value)| value.clone());
+        let mut values = positionals(arguments).cloned();
         let Some(template) = values.next().filter(|_| is_log) else { return false };
         let tainted = arguments.iter().position(|(_, value)| value.taint() != 0);
         let (true, Some(tainted)) = (template.text.as_constant().is_some(), tainted) else { return false };
@@ -116,7 +115,7 @@ impl<'a> Engine<'a> {
         let line = self.percent(&template, &values);
         let origin = site.args.get(tainted).map_or(site.id, |arg| arg.value);
         // The line is no argument: nothing is known of it beside what its parts say.
-        self.judge_as_given(Concept::Log, &line.text, origin);
+        self.judge_as_given(Concept::Log, "", &line.text, origin, &Situation::default());
         true
     }
 
@@ -318,9 +317,8 @@ impl Engine<'_> {
 fn rendered(arguments: &Arguments, values: Value) -> Value {
     let template = positional(arguments, 0).and_then(|template| template.text.as_constant());
     let raw = template.is_some_and(|template| {
-        let filters = template.split('|').skip(1);
-        filters.into_iter().any(|filter| filter.trim_start().starts_with("safe"))
-            || template.contains("autoescape false")
+        let mut filters = template.split('|').skip(1);
+        filters.any(|filter| filter.trim_start().starts_with("safe")) || template.contains("autoescape false")
     });
     if raw { values } else { Value::string(html::escaped(&values.text, true)) }
 }

@@ -4,8 +4,8 @@
 //! declaration of it in the program says so.
 
 use crate::eval::Engine;
-use crate::eval::strings::{Arguments, positional};
-use crate::ir::{ArgKind, FunctionId};
+use crate::eval::strings::{Arguments, positional, positionals};
+use crate::ir::FunctionId;
 use crate::value::{Object, Value};
 
 impl Engine<'_> {
@@ -35,10 +35,7 @@ impl Engine<'_> {
     /// The name under which the program finds the option.
     fn option_name(&self, arguments: &Arguments) -> Option<String> {
         let named = self.keyword(arguments, "dest").and_then(|dest| dest.text.as_constant());
-        let texts = || {
-            let ordered = arguments.iter().filter(|(kind, _)| *kind == ArgKind::Positional);
-            ordered.filter_map(|(_, value)| value.text.as_constant())
-        };
+        let texts = || positionals(arguments).filter_map(|value| value.text.as_constant());
         let long = || texts().find(|text| text.starts_with("--"));
         let name = named.or_else(long).or_else(|| texts().next())?;
         Some(name.trim_start_matches('-').replace('-', "_"))

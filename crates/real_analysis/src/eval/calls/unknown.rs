@@ -11,7 +11,7 @@
 use super::{BUFFER, Site, mixed};
 use crate::Mode;
 use crate::eval::Engine;
-use crate::eval::strings::{Arguments, positional};
+use crate::eval::strings::{Arguments, positional, positionals};
 use crate::grammar::html;
 use crate::ir::{Arg, ArgKind, Op, ValueId};
 use crate::library::{Concept, Origin};
@@ -130,8 +130,7 @@ impl Engine<'_> {
         if !matches!(&buffer.object, Object::Instance(path) if &**path == BUFFER) {
             return;
         }
-        let printed = arguments.iter().filter(|(kind, _)| *kind == ArgKind::Positional);
-        let text = printed.fold(buffer.text.clone(), |text, (_, value)| text.concat(&value.text));
+        let text = positionals(arguments).fold(buffer.text.clone(), |text, value| text.concat(&value.text));
         let filled = Value { text: text.concat(&Text::constant("\n")), ..buffer };
         self.write_back(file, &filled);
         self.frame_mut().values[file.index()] = Some(filled);
@@ -140,8 +139,8 @@ impl Engine<'_> {
     /// Whether an object's class is a list, a dictionary or the like with more to it.
     fn is_collection(&self, object: &Value) -> bool {
         let Object::Local(class, _) = object.object else { return false };
-        let bases = self.bases[class.index()].iter().filter_map(Value::path_name);
-        bases.into_iter().any(|base| base.starts_with("builtins.") || base.starts_with("collections."))
+        let mut bases = self.bases[class.index()].iter().filter_map(Value::path_name);
+        bases.any(|base| base.starts_with("builtins.") || base.starts_with("collections."))
     }
 
     /// What was changed is still an element or an attribute of something: `table[key].append(value)`.
