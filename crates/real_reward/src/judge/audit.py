@@ -48,6 +48,9 @@ NAMES_ONLY = {"exec", "eval", "compile", "globals", "locals", "vars", "setattr",
 # Modules that give code another way in: by the name of the program itself, or as text that they run.
 HIDING_MODULES = set("importlib builtins __main__ program timeit code codeop runpy bdb pdb cProfile profile trace doctest _typeshed".split())
 
+# Those of them that many a module has imported for itself, and hands on: `from inspect import builtins`.
+HANDED_ON = {"builtins", "importlib"}
+
 # Installed for the tests, and without types: mypy says so, and zuban lets them be anything.
 UNTYPED_MODULES = {"yaml", "sympy", "mpmath"}
 
@@ -61,7 +64,8 @@ def audit(path, entry_point):
     """Lists `[line, column, code, message]`, in order."""
     with open(path, encoding="utf-8", newline="") as file:
         tree = ast.parse(file.read())
-    errors = [error for node in ast.walk(tree) for error in hidden(node)]
+    system = names_of_sys(tree)
+    errors = [error for node in ast.walk(tree) for error in hidden(node, system)]
     if entry_point and not is_plain(tree, entry_point.split(".")):
         errors.append([1, 1, "real-entry-point", f"`{entry_point}` is not defined by a plain `def`"])
     return sorted(errors)
@@ -72,7 +76,13 @@ def is_plain(tree, path):
     return defines(tree.body, path) and not exported
 
 
-def hidden(node):
+def names_of_sys(tree):
+    imports = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    return {alias.asname or alias.name for alias in imports if alias.name == "sys"}
+
+
+def hidden(node, system):
+    """What this node alone hides; `system` are the names that `sys` has in this program."""
     match node:
         case ast.Name(id=name, ctx=ast.Load()):
             pass
@@ -80,14 +90,15 @@ def hidden(node):
             for alias in names:
                 yield from imported(node, alias.name)
             return
-        case ast.Attribute(value=ast.Name(id="sys"), attr="modules"):
+        case ast.Attribute(value=ast.Name(id=name), attr="modules") if name in system:
             yield [node.lineno, node.col_offset + 1, "real-dynamic-code", "`sys.modules` is used"]
             return
         case ast.ImportFrom(module="sys", names=names) if any(alias.name == "modules" for alias in names):
             yield [node.lineno, node.col_offset + 1, "real-dynamic-code", "`sys.modules` is imported"]
             return
-        case ast.ImportFrom(module=str() as name):
-            yield from imported(node, name)
+        case ast.ImportFrom(module=module, names=names):
+            handed_on = [alias.name for alias in names if alias.name in HANDED_ON]
+            yield from imported(node, handed_on[0] if handed_on else module or "")
             return
         case ast.Attribute(attr=name) if name not in NAMES_ONLY:
             pass
