@@ -41,6 +41,8 @@ pub(crate) enum Concept {
     Path,
     /// HTML that a browser shows.
     Html,
+    /// A response that is a page only if its type says so.
+    Body,
     /// The text of a template.
     Template,
     /// Where a browser is sent.
@@ -258,6 +260,10 @@ pub(crate) const WEB_FRAMEWORKS: &[&str] = &[
     "quart",
     "cherrypy",
     "twisted",
+    "websockets",
+    "channels",
+    "autobahn",
+    "gradio",
 ];
 
 /// Annotations of parameters that cannot carry a text of the caller's choice.
@@ -402,6 +408,11 @@ pub(crate) const VIEW_METHODS: &[&str] = &[
     "PUT",
     "DELETE",
     "HEAD",
+    "on_message",
+    "on_receive",
+    "onMessage",
+    "receive",
+    "receive_json",
 ];
 
 /// Endings of the names of classes that are views.
@@ -416,6 +427,8 @@ pub(crate) const VIEW_CLASSES: &[&str] = &[
     "BaseHandler",
     "APIView",
     "HTTPEndpoint",
+    "Consumer",
+    "ServerProtocol",
 ];
 
 /// Libraries whose commands are functions: the command line is their arguments.

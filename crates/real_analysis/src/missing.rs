@@ -36,7 +36,7 @@ use std::cell::OnceCell;
 use crate::eval::Report;
 use crate::ir::{FunctionId, FunctionKind, Module, Range, Symbol};
 use crate::rules::Weakness;
-pub(crate) use body::Body;
+pub(crate) use body::{Body, import_path};
 use stores::Stores;
 
 /// Calls inside calls.

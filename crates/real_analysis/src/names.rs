@@ -6,7 +6,7 @@
 
 use crate::eval::Report;
 use crate::ir::{ArgKind, Constant, FunctionId, Module, Op, Range, Symbol, Terminator, ValueId};
-use crate::missing::{Body, has_word};
+use crate::missing::{Body, has_word, import_path};
 use crate::rules::Weakness;
 
 /// Names of what must not stand in the source.
@@ -69,7 +69,9 @@ impl<'a> Names<'a> {
         let secret = all().map(|name| is_secret(&name)).collect();
         let private: Vec<bool> = all().map(|name| has_word(&name, PRIVATE) && !is_about(&name)).collect();
         let unguessable = all().map(|name| has_word(&name, UNGUESSABLE)).collect();
-        let prints = private.contains(&true);
+        let environment = ["environ", "getenv", "os.environ", "os.getenv"];
+        let prints = private.contains(&true)
+            || environment.into_iter().any(|name| module.symbols.lookup(name).is_some());
         let draws = module.symbols.lookup("random").is_some();
         Self { module, secret, private, unguessable, prints, draws }
     }
@@ -87,6 +89,9 @@ impl<'a> Names<'a> {
             Op::Constant(Constant::Bytes(bytes)) => is_secret_text(&String::from_utf8_lossy(bytes)),
             _ => false,
         };
+        let is_text = |value: ValueId| {
+            matches!(body.insts[value.index()].op, Op::Constant(Constant::Str(_) | Constant::Bytes(_)))
+        };
         let range = |value: ValueId| body.insts[value.index()].range;
         let mut found: Vec<Range> = Vec::new();
         for (name, value) in body.writes.iter().filter(|(_, value)| value.index() >= first) {
@@ -96,12 +101,17 @@ impl<'a> Names<'a> {
         }
         for inst in &body.insts[first.min(body.insts.len())..] {
             match &inst.op {
-                Op::Call { args, .. } => found.extend(args.iter().filter_map(|arg| match arg.kind {
-                    ArgKind::Keyword(name) if Self::is(&self.secret, name) && literal(arg.value) => {
-                        Some(range(arg.value))
-                    }
-                    _ => None,
-                })),
+                Op::Call { callee, args } => {
+                    found.extend(args.iter().filter_map(|arg| match arg.kind {
+                        ArgKind::Keyword(name) if Self::is(&self.secret, name) && literal(arg.value) => {
+                            Some(range(arg.value))
+                        }
+                        _ => None,
+                    }));
+                    let key = self.key_place(function, *callee).and_then(|place| args.get(place));
+                    let key = key.filter(|key| key.kind == ArgKind::Positional && is_text(key.value));
+                    found.extend(key.map(|key| range(key.value)));
+                }
                 Op::StoreAttribute { name, value, .. }
                     if Self::is(&self.secret, *name) && literal(*value) =>
                 {
@@ -123,11 +133,19 @@ impl<'a> Names<'a> {
         reports.extend(found.into_iter().map(|range| report(Weakness::LiteralSecret, range, 0.65)));
     }
 
+    /// Which argument of a library's function is its key.
+    fn key_place(&self, function: FunctionId, callee: ValueId) -> Option<usize> {
+        let path = import_path(self.module, &self.module.functions[function.index()], callee)?;
+        let (_, place) = KEYED.iter().find(|(known, _)| *known == path)?;
+        Some(*place)
+    }
+
     /// `print(password)`, `logging.info(f"{password}")`: as it is, not hashed, measured or compared.
     fn check_output(&self, body: &Body<'_>, reports: &mut Vec<Report>) {
         let named = body.function.writes.iter().filter(|(name, _)| Self::is(&self.private, *name));
-        let private: Vec<ValueId> =
-            named.map(|(_, value)| *value).filter(|value| is_received(body, *value)).collect();
+        let named = named.map(|(_, value)| *value).filter(|value| is_received(body, *value));
+        let looked_up = body.insts().map(|(id, _)| id).filter(|id| is_secret_entry(body, *id));
+        let private: Vec<ValueId> = named.chain(looked_up).collect();
         if private.is_empty() {
             return;
         }
@@ -221,10 +239,44 @@ fn shows(body: &Body<'_>, value: ValueId, private: &[ValueId], depth: u32) -> bo
     any
 }
 
+/// `os.environ["API_KEY"]`, `os.getenv("DB_PASSWORD")`
+fn is_secret_entry(body: &Body<'_>, value: ValueId) -> bool {
+    let (table, key) = match body.op(value) {
+        Op::Subscript { object, index } => (*object, *index),
+        Op::Call { callee, args } => match (body.op(*callee), args.first()) {
+            (Op::Attribute { object, name }, Some(key)) if matches!(body.name(*name), "get" | "getenv") => {
+                (*object, key.value)
+            }
+            _ => return false,
+        },
+        _ => return false,
+    };
+    let is_environment = matches!(body.import_path(table).as_deref(), Some("os" | "os.environ"));
+    is_environment && body.text(key).is_some_and(|key| is_secret(&snake_case(key)))
+}
+
 /// Whether somebody gave the program a value: what it computes itself may be a puzzle's solution.
 fn is_received(body: &Body<'_>, value: ValueId) -> bool {
     matches!(body.op(value), Op::Param(_) | Op::Call { .. } | Op::Subscript { .. } | Op::Attribute { .. })
 }
+
+/// Functions that are given a key, and its position.
+const KEYED: &[(&str, usize)] = &[
+    ("jwt.encode", 1),
+    ("jwt.decode", 1),
+    ("jose.jwt.encode", 1),
+    ("jose.jwt.decode", 1),
+    ("hmac.new", 0),
+    ("cryptography.fernet.Fernet", 0),
+    ("cryptography.hazmat.primitives.ciphers.aead.AESGCM", 0),
+    ("cryptography.hazmat.primitives.ciphers.aead.ChaCha20Poly1305", 0),
+    ("cryptography.hazmat.primitives.ciphers.algorithms.AES", 0),
+    ("Crypto.Cipher.AES.new", 0),
+    ("Cryptodome.Cipher.AES.new", 0),
+    ("itsdangerous.URLSafeSerializer", 0),
+    ("itsdangerous.URLSafeTimedSerializer", 0),
+    ("itsdangerous.TimestampSigner", 0),
+];
 
 const LOG_METHODS: &[&str] = &["debug", "info", "warning", "warn", "error", "critical", "exception"];
 

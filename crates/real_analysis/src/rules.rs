@@ -137,7 +137,7 @@ impl Weakness {
             Self::GrowingEntities => &[776, 611],
             Self::FormulaInjection => &[1236],
             Self::DocumentInjection => &[943],
-            Self::LiteralSecret => &[798, 259],
+            Self::LiteralSecret => &[798, 259, 321],
             Self::PrintedSecret => &[532, 312],
             Self::GuessableSecret => &[338, 330],
             Self::ShownError => &[209],
@@ -268,8 +268,10 @@ pub(crate) struct Situation {
     pub(crate) safe_loader: bool,
     pub(crate) not_for_security: bool,
     pub(crate) weights_only: bool,
-    /// The response is not HTML.
-    pub(crate) plain_response: bool,
+    /// `allow_pickle=True`
+    pub(crate) allows_pickle: bool,
+    /// Whether the response is a page, where its type is given.
+    pub(crate) page: Option<bool>,
     /// A parser that resolves no entities is given.
     pub(crate) safe_parser: bool,
     /// That the text is used as this concept is a guess.
@@ -294,14 +296,16 @@ pub(crate) fn judge(
             let safe = match api {
                 "yaml.load" | "yaml.load_all" => situation.safe_loader,
                 "torch.load" => situation.weights_only,
+                "numpy.load" => !situation.allows_pickle,
                 _ => false,
             };
             let authentic = text.summary().checks.has(Checks::AUTHENTIC);
             if safe || authentic { None } else { all(Weakness::UnsafeDeserialization, text) }
         }
         Concept::Path => Some((Weakness::PathTraversal, path::judge(text)?)),
-        Concept::Html if situation.plain_response => None,
-        Concept::Html => Some((Weakness::CrossSiteScripting, html::judge(text)?)),
+        Concept::Html if situation.page == Some(false) => None,
+        Concept::Body if situation.page != Some(true) => None,
+        Concept::Html | Concept::Body => Some((Weakness::CrossSiteScripting, html::judge(text)?)),
         Concept::Template => all(Weakness::TemplateInjection, text),
         Concept::Redirect => Some((Weakness::OpenRedirect, url::judge(text, url::Purpose::Redirect)?)),
         Concept::Url | Concept::Host => {

@@ -64,6 +64,10 @@ impl Checks {
     pub(crate) const QUOTE_FIRST: Self = Self(2048);
     /// Where it holds a line break, that is its last character.
     pub(crate) const ONE_LINE: Self = Self(8192);
+    /// It begins with `/`.
+    pub(crate) const ROOTED: Self = Self(16384);
+    /// It does not begin with `//`.
+    pub(crate) const NO_DOUBLE_SLASH: Self = Self(32768);
     /// Between its first and last character there is no quote.
     pub(crate) const NO_QUOTE_INSIDE: Self = Self(4096);
 

@@ -26,7 +26,8 @@ pub(crate) fn choose(module: &Module, libraries: Libraries<'_>) -> ThreatModel {
 /// A helper that only imports a framework is attacked by those who call it, like any library.
 fn answers_requests(module: &Module) -> bool {
     let named = |name: &str| {
-        matches!(name, "request" | "req" | "lambda_handler") || library::ROUTE_REGISTRARS.contains(&name)
+        matches!(name, "request" | "req" | "websocket" | "gradio" | "lambda_handler")
+            || library::ROUTE_REGISTRARS.contains(&name)
     };
     let types = || {
         module.functions.iter().flat_map(|function| &function.params).filter_map(|p| p.annotation.as_ref())

@@ -49,6 +49,7 @@ impl Engine<'_> {
                 let member = self.library_member(&path);
                 Value { text: member.text.join_taint(&object.text), ..member }
             }
+            _ if let Some(data) = self.form_data(object, text) => data,
             Object::Class(class) => self.class_attribute(*class, name, None),
             Object::Local(class, Some(heap)) => self.own_attribute(*class, *heap, name, object),
             Object::Local(class, None) => self.class_attribute(*class, name, Some(object)),
@@ -59,7 +60,6 @@ impl Engine<'_> {
                 let name = self.module.functions[function.index()].name;
                 Value::constant(self.module.symbols.shared(name))
             }
-            _ if let Some(data) = self.form_data(object, text) => data,
             Object::Instance(path) if is_data_attribute(path, text) => {
                 // A part of a URL, of an exception, of a parsed path.
                 object.any_text()

@@ -270,14 +270,18 @@ impl Engine<'_> {
         }
     }
 
-    /// `app.add_url_rule("/", view_func=index)`: a function that is handed to a framework answers requests.
+    /// `app.add_url_rule("/", view_func=index)`, `button.click(fn=answer)`: a function that is handed to a framework answers requests.
     fn note_routes(&mut self, function: &Value, arguments: &Arguments) {
-        let name = match &function.object {
-            Object::Method(_, name) => self.name(*name),
-            Object::Path(path) => path,
-            _ => return,
+        let registers = |name: &str| ROUTE_REGISTRARS.contains(&name.rsplit('.').next().unwrap_or_default());
+        let registers = match &function.object {
+            Object::Path(path) => path.starts_with("gradio.") || registers(path),
+            Object::Method(owner, name) => {
+                let of_page = matches!(&owner.object, Object::Instance(path) if path.starts_with("gradio."));
+                of_page || registers(self.name(*name))
+            }
+            _ => false,
         };
-        if !ROUTE_REGISTRARS.contains(&name.rsplit('.').next().unwrap_or_default()) {
+        if !registers {
             return;
         }
         for (_, value) in arguments {

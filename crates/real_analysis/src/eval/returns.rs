@@ -145,6 +145,11 @@ impl Engine<'_> {
         if self.threat_model != ThreatModel::Library && !is_route && !is_entry {
             return;
         }
+        // `return response.json()`: what is sent is JSON again.
+        let is_json = |callee: &ValueId| matches!(self.op(*callee), Op::Attribute { name, .. } if self.name(*name) == "json");
+        if is_route && matches!(self.op(value), Op::Call { callee, .. } if is_json(callee)) {
+            return;
+        }
         let result = self.value_at(value, block, None);
         let result = match result.object {
             Object::Container(heap) if is_route => {

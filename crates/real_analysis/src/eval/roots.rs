@@ -175,9 +175,10 @@ impl Engine<'_> {
 
     /// Whether a parameter is the request of a web framework.
     fn is_request(&self, param: &Param) -> bool {
-        let annotated =
-            param.annotation.as_ref().is_some_and(|annotation| annotation.name.ends_with("Request"));
-        annotated || matches!(self.name(param.name), "request" | "req")
+        let annotated = param.annotation.as_ref().is_some_and(|annotation| {
+            annotation.name.ends_with("Request") || annotation.name.ends_with("WebSocket")
+        });
+        annotated || matches!(self.name(param.name), "request" | "req" | "websocket")
     }
 
     pub(super) fn default_of(&self, function: FunctionId, index: usize) -> Option<Value> {

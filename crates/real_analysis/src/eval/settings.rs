@@ -115,6 +115,10 @@ impl Engine<'_> {
                 let long = value.text.as_constants().is_some_and(|texts| texts.iter().any(|text| text.len() >= 8));
                 (long || repeated) && !value.is_number()
             }),
+            When::Tainted => value.is_some_and(|value| match value.object {
+                Object::Container(heap) => self.any_element(heap).taint() != 0,
+                _ => value.taint() != 0,
+            }),
             When::Is(names) => value.is_some_and(|value| self.is_one_of(&value, names)),
             When::KeyFalse(key) => value.is_some_and(|value| match value.object {
                 Object::Container(heap) => {

@@ -29,7 +29,7 @@ impl Engine<'_> {
             Concept::Code => self.check_opaque(value),
             Concept::Document => return self.check_query(value, origin, situation),
             // What is no text is sent as JSON.
-            Concept::Html if matches!(value.object, Object::Container(heap) if self.heap[heap.0 as usize].is_dict) =>
+            Concept::Html | Concept::Body if matches!(value.object, Object::Container(heap) if self.heap[heap.0 as usize].is_dict) =>
             {
                 return;
             }

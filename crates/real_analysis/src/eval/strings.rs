@@ -102,7 +102,7 @@ impl Engine<'_> {
     }
 
     /// `separator.join(iterable)`.
-    fn join(&mut self, separator: &Text, iterable: &Value) -> Text {
+    pub(super) fn join(&mut self, separator: &Text, iterable: &Value) -> Text {
         if let Object::Container(heap) = iterable.object
             && iterable.elements.is_none()
         {

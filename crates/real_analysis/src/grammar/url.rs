@@ -30,7 +30,7 @@ fn host_taint(segments: &[Segment], purpose: Purpose) -> u64 {
                 if fixes_host(&before, purpose) {
                     return 0;
                 }
-                if decides(*hole, &before) {
+                if decides(*hole, &before, purpose) {
                     return hole.taint;
                 }
                 before.push('h');
@@ -60,11 +60,15 @@ fn fixes_host(before: &str, purpose: Purpose) -> bool {
     }
 }
 
-fn decides(hole: Hole, before: &str) -> bool {
+fn decides(hole: Hole, before: &str, purpose: Purpose) -> bool {
     if hole.taint == 0 || hole.checks.has(Checks::HOST_CHECKED) {
         return false;
     }
     if before.is_empty() {
+        // A path of this site. (`/\\` leads away, too, in browsers; who rules out `//` is believed to mean it.)
+        if hole.checks.has(Checks::ROOTED.with(Checks::NO_DOUBLE_SLASH)) && purpose == Purpose::Redirect {
+            return false;
+        }
         // Another site needs `//` or a scheme.
         return hole.mask.has('/') || hole.mask.has(':') || hole.mask.has('\\');
     }

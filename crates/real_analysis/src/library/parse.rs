@@ -44,6 +44,7 @@ const CONCEPTS: &[(&str, Concept)] = &[
     ("deserialize", Concept::Deserialize),
     ("path", Concept::Path),
     ("html", Concept::Html),
+    ("body", Concept::Body),
     ("template", Concept::Template),
     ("redirect", Concept::Redirect),
     ("url", Concept::Url),

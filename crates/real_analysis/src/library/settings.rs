@@ -58,6 +58,8 @@ pub(crate) enum When {
     Is(&'static [&'static str]),
     /// Bytes or text that the program itself spells out.
     Constant,
+    /// Something that an outsider chose.
+    Tainted,
     /// A dictionary in which this key is false.
     KeyFalse(&'static str),
 }
@@ -79,6 +81,7 @@ const NO_SLOT: Slot = slot(usize::MAX - 1, "");
 const VERIFY: Slot = slot(usize::MAX - 1, "verify");
 const FIRST: Slot = slot(0, "");
 const OLD_TLS: When = When::Is(&["PROTOCOL_SSLv2", "PROTOCOL_SSLv3", "PROTOCOL_TLSv1", "PROTOCOL_TLSv1_1"]);
+const OLD_VERSION: When = When::Is(&["SSLv2", "SSLv3", "TLSv1", "TLSv1_1", "MINIMUM_SUPPORTED"]);
 /// Write permission for everybody, or for a group.
 const OTHERS_WRITE: When = When::Bits(0o022);
 
@@ -152,6 +155,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("ftplib.FTP_TLS", slot(4, "context"), When::Absent, UnverifiedPeer),
     setting("ssl.SSLContext", slot(0, "protocol"), OLD_TLS, OldProtocol),
     setting("ssl.wrap_socket", slot(4, "ssl_version"), OLD_TLS, OldProtocol),
+    setting("jwt.decode", slot(2, "algorithms"), When::Tainted, UnverifiedToken),
+    setting("jose.jwt.decode", slot(2, "algorithms"), When::Tainted, UnverifiedToken),
+    setting("=minimum_version", FIRST, OLD_VERSION, OldProtocol),
     setting("ssl.wrap_socket", slot(4, "ssl_version"), When::Absent, OldProtocol),
     setting("jwt.decode", VERIFY, When::False, UnverifiedToken),
     setting(

@@ -1,15 +1,25 @@
 //! Fields of a record are set under names that the caller chooses (CWE-915).
+//!
+//! Two mappings are merged for many good reasons, so the caller's mapping has to be more than that: data of a program that keeps a list
+//! of allowed fields and does not ask it, or the body of a request, given whole to something that makes a record.
 
 use super::body::{Body, Params};
 use super::stores::Content;
-use super::{Scene, report};
+use super::{Scene, has_word, report};
 use crate::eval::Report;
-use crate::ir::{CompareOp, FunctionId, Op, ParamKind, Symbol, ValueId};
+use crate::ir::{Arg, ArgKind, CompareOp, FunctionId, Op, ParamKind, Symbol, ValueId};
+use crate::names::snake_case;
 use crate::rules::Weakness;
 
 pub(super) fn check(scene: &Scene<'_>, function: FunctionId, reports: &mut Vec<Report>) {
     let body = scene.body(function);
     for (id, op) in body.insts() {
+        if binds_request(scene, body, id, op) {
+            let range = body.function.insts[id.index()].range;
+            let message = "the request decides which fields are set";
+            reports.push(report(Weakness::MassAssignment, range, message.to_owned(), 0.7));
+            return;
+        }
         if let Some(data) = assigned_at_will(body, id, op)
             && has_unasked_list(scene, body, data)
         {
@@ -21,6 +31,96 @@ pub(super) fn check(scene: &Scene<'_>, function: FunctionId, reports: &mut Vec<R
         }
     }
 }
+
+/// `User(**request.json)`, `setattr(user, key, value)` for each key of a request.
+fn binds_request(scene: &Scene<'_>, body: &Body<'_>, id: ValueId, op: &Op) -> bool {
+    let Op::Call { callee, args } = op else { return false };
+    let is_data = |value: ValueId| is_request_data(body, value);
+    match (body.method(*callee), body.builtin(*callee), &args[..]) {
+        (_, Some("setattr"), [_, key, _]) => {
+            body.mentions(key.value, is_data) && !is_checked(body, id, key.value)
+        }
+        (Some((fields, "update")), _, [data]) if data.kind == ArgKind::Positional => {
+            is_data(data.value) && body.method(fields).is_some_and(|(_, name)| name == "__dict__")
+        }
+        _ => {
+            let spreads = |arg: &Arg| arg.kind == ArgKind::DoubleStar && is_data(arg.value);
+            makes_record(scene, body, *callee) && args.iter().any(spreads)
+        }
+    }
+}
+
+/// Everything that a client sent as fields: `request.json`, `request.form.to_dict()`, `await request.json()`.
+fn is_request_data(body: &Body<'_>, value: ValueId) -> bool {
+    let is_request = |value: ValueId| match body.op(value) {
+        Op::Param(index) => {
+            let param = &body.function.params[*index as usize];
+            matches!(body.name(param.name), "request" | "req")
+        }
+        Op::Attribute { name, .. } => body.name(*name) == "request",
+        _ => body.import_path(value).is_some_and(|path| path.ends_with(".request")),
+    };
+    match body.op(value) {
+        Op::Attribute { object, name } => REQUEST_FIELDS.contains(&body.name(*name)) && is_request(*object),
+        Op::Call { callee, .. } => match body.method(*callee) {
+            Some((object, "get_json" | "json")) => is_request(object),
+            Some((object, "to_dict" | "dict")) => is_request_data(body, object),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Attributes of a request that hold what the client sent.
+const REQUEST_FIELDS: &[&str] = &["json", "form", "values", "args", "data", "POST", "GET", "query_params"];
+
+/// Whether a call makes or changes a record: the class of one, or a method of an object-relational mapper. Classes that only describe what
+/// may be sent check it.
+fn makes_record(scene: &Scene<'_>, body: &Body<'_>, callee: ValueId) -> bool {
+    if let Some((_, name)) = body.method(callee)
+        && MAPPER_METHODS.contains(&name)
+    {
+        return true;
+    }
+    let name = match body.op(callee) {
+        Op::Global(name) | Op::Builtin(name) | Op::Attribute { name, .. } => body.name(*name),
+        Op::Import(path) => body.name(*path).rsplit('.').next().unwrap_or_default(),
+        _ => return false,
+    };
+    let described =
+        scene.module.classes.iter().any(|class| scene.name(class.name) == name && !class.fields.is_empty());
+    name.starts_with(|first: char| first.is_ascii_uppercase())
+        && !described
+        && !has_word(&snake_case(name), DESCRIPTIONS)
+}
+
+const MAPPER_METHODS: &[&str] =
+    &["create", "update", "insert", "values", "get_or_create", "update_or_create"];
+
+/// Words in the names of classes that describe what may be sent.
+const DESCRIPTIONS: &[&str] = &[
+    "schema",
+    "request",
+    "form",
+    "input",
+    "in",
+    "payload",
+    "dto",
+    "serializer",
+    "params",
+    "query",
+    "create",
+    "update",
+    "config",
+    "response",
+    "error",
+    "model",
+    "validator",
+    "args",
+    "filter",
+    "options",
+    "settings",
+];
 
 /// The parameters whose data name the fields that an instruction sets, if nothing checks the names.
 fn assigned_at_will(body: &Body<'_>, id: ValueId, op: &Op) -> Option<Params> {

@@ -147,21 +147,7 @@ impl<'a> Body<'a> {
 
     /// The dotted path of something imported, in the function or in the module.
     pub(crate) fn import_path(&self, value: ValueId) -> Option<String> {
-        match self.op(value) {
-            Op::Import(path) => Some(self.name(*path).to_owned()),
-            Op::Attribute { object, name } => {
-                Some(format!("{}.{}", self.import_path(*object)?, self.name(*name)))
-            }
-            Op::Global(name) => {
-                let module = &self.module.functions[0];
-                let mut writes = module.writes.iter().filter(|(written, _)| written == name);
-                writes.find_map(|(_, value)| match module.insts[value.index()].op {
-                    Op::Import(path) => Some(self.name(path).to_owned()),
-                    _ => None,
-                })
-            }
-            _ => None,
-        }
+        import_path(self.module, self.function, value)
     }
 
     /// The receiver and name of a method call.
@@ -303,4 +289,24 @@ fn is_unused_by_design(name: &str) -> bool {
         "config", "settings", "logger", "timeout", "callback", "unused", "dummy",
     ];
     name.starts_with('_') || handed_over.contains(&name)
+}
+
+/// The dotted path of something imported, in the function or in the module.
+pub(crate) fn import_path(module: &Module, function: &Function, value: ValueId) -> Option<String> {
+    let name = |symbol: Symbol| module.symbols.text(symbol);
+    match &function.insts[value.index()].op {
+        Op::Import(path) => Some(name(*path).to_owned()),
+        Op::Attribute { object, name: member } => {
+            Some(format!("{}.{}", import_path(module, function, *object)?, name(*member)))
+        }
+        Op::Global(global) => {
+            let body = &module.functions[0];
+            let mut writes = body.writes.iter().filter(|(written, _)| written == global);
+            writes.find_map(|(_, value)| match body.insts[value.index()].op {
+                Op::Import(path) => Some(name(path).to_owned()),
+                _ => None,
+            })
+        }
+        _ => None,
+    }
 }

@@ -64,6 +64,7 @@ impl<'a> Engine<'a> {
         if let Some(api) = api {
             return self.apply(site, api, receiver, arguments);
         }
+        self.check_argument_list(site, path, arguments);
         let nobody = Value::unknown();
         let value = self.call_unknown(site, name, receiver.unwrap_or(&nobody), arguments);
         match value.object {
@@ -119,15 +120,18 @@ impl<'a> Engine<'a> {
         true
     }
 
-    /// `os.execl("/bin/sh", "sh", "-c", line)`: the program's arguments are those of the call.
+    /// `os.execl("/bin/sh", "sh", "-c", line)`: the program's arguments are those of the call. `sh.bash("-c", line)`: the rest of them.
     fn check_argument_list(&mut self, site: Site<'_>, path: &str, arguments: &Arguments) {
         let skipped = match path.strip_prefix("os.").and_then(|name| name.get(..5)) {
-            _ if path.ends_with("create_subprocess_exec") => 0,
+            _ if path.ends_with("create_subprocess_exec") || path.starts_with("sh.") => 0,
             Some("execl") => 1,
             Some("spawn") if path.starts_with("os.spawnl") => 2,
             _ => return,
         };
         let list = self.allocate_part(site.id, Role::Command, false);
+        if let Some(program) = path.strip_prefix("sh.") {
+            self.append(list, &Value::constant(program));
+        }
         for (_, value) in arguments.iter().skip(skipped) {
             self.append(list, value);
         }
@@ -160,8 +164,13 @@ impl<'a> Engine<'a> {
                 let taint = self.source(self.current_range(), Origin::File, "a file of the caller's choice");
                 Value::new(Object::Instance("builtins.open".into()), Text::tainted(taint))
             }
+            Returns::Object(path) if &**path == "jinja2.Template" && self.escapes(arguments) => {
+                Value::new(Object::Instance("jinja2.Template.escaping".into()), Text::unknown())
+            }
             Returns::Object(path) => Value::new(Object::Instance((&**path).into()), Text::unknown()),
-            Returns::Made(path) if path.ends_with("Response") && self.situation(arguments).plain_response => {
+            Returns::Made(path)
+                if path.ends_with("Response") && self.situation(arguments).page == Some(false) =>
+            {
                 Value::new(Object::Instance((&**path).into()), Text::unknown())
             }
             Returns::Authentic => {
@@ -291,14 +300,14 @@ impl<'a> Engine<'a> {
         situation.not_for_security =
             named("usedforsecurity").is_some_and(|value| value.truth() == Some(false));
         situation.weights_only = named("weights_only").is_some_and(|value| value.truth() == Some(true));
+        situation.allows_pickle = named("allow_pickle").is_some_and(|value| value.truth() != Some(false));
         let parser = named("parser").or_else(|| positional(args, 1).cloned());
         situation.safe_parser = parser
             .is_some_and(|parser| matches!(&parser.object, Object::Instance(path) if &**path == SAFE_PARSER));
         let headers = named("headers").map(|headers| self.content_type(&headers));
-        situation.plain_response = named("mimetype")
-            .or_else(|| named("content_type"))
-            .or(headers.flatten())
-            .is_some_and(|kind| kind.text.as_constant().is_some_and(|kind| !rules::is_html_type(kind)));
+        let types = ["mimetype", "content_type", "media_type"];
+        let kind = types.into_iter().find_map(named).or(headers.flatten());
+        situation.page = kind.and_then(|kind| kind.text.as_constant().map(rules::is_html_type));
         situation
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{BUFFER, HASH_MEMBER, library::SAFE_PARSER};
 use crate::eval::heap::{Role, key_of};
-use crate::eval::strings::{Arguments, positional};
+use crate::eval::strings::{Arguments, positional, positionals};
 use crate::eval::{Engine, ops};
 use crate::ir::ArgKind;
 use crate::text::{Checks, Hole, Mask, Text};
@@ -45,15 +45,20 @@ impl Engine<'_> {
             "builtins.enumerate" | "builtins.zip" => self.zipped(path, args),
             "builtins.map" => self.mapped(args)?,
             "builtins.filter" => self.filtered(args)?,
+            // Of the elements, or one of the arguments.
             "builtins.next" | "builtins.min" | "builtins.max" | "builtins.sum" => {
-                let value = first()?;
-                if matches!(value.object, Object::Container(_)) {
-                    self.element(&value)
-                } else {
-                    value.any_text_keeping_mask()
-                }
+                first()?;
+                Value::any_of(positionals(args).map(|value| match value.object {
+                    Object::Container(_) => self.element(value),
+                    _ => value.any_text_keeping_mask(),
+                }))
             }
-            "builtins.chr" => Value::string(Text::unknown()),
+            // A number, but one that says which text it was made of.
+            "builtins.ord" => Value { object: Object::Number, ..first()?.masked(Mask::DIGITS) },
+            "shlex.join" => {
+                let quoted = |hole: Hole| Hole { checks: Checks::SHELL_QUOTED, ..hole };
+                Value::string(self.join(&Text::constant(" "), &first()?).map_holes(quoted))
+            }
             "builtins.str.maketrans" => {
                 let removed = positional(args, 2).cloned().unwrap_or_else(|| Value::constant(""));
                 Value::new(Object::Instance("str.maketrans".into()), removed.text)
@@ -146,7 +151,7 @@ impl Engine<'_> {
     }
 
     /// `Environment(autoescape=True)`
-    fn escapes(&self, args: &Arguments) -> bool {
+    pub(super) fn escapes(&self, args: &Arguments) -> bool {
         self.keyword(args, "autoescape").is_some_and(|value| match &value.object {
             Object::Instance(path) | Object::Path(path) => path.ends_with("select_autoescape"),
             _ => value.truth() == Some(true),

@@ -1,5 +1,7 @@
 //! What calls prove: as a condition, or by returning at all.
 
+use std::rc::Rc;
+
 use crate::eval::Engine;
 use crate::eval::guards::Query;
 use crate::facts::Refinement;
@@ -98,8 +100,13 @@ impl Engine<'_> {
             }
             ("startswith", true) => self.facts_of_prefix(receiver, argument.as_ref()),
             ("startswith", false) => {
-                let root = argument.is_some_and(|prefix| prefix.text.as_constant() == Some("/"));
-                if root { Refinement::checks(Checks::RELATIVE) } else { Refinement::nothing() }
+                let prefixes = argument.map(|prefix| self.prefixes(&prefix)).unwrap_or_default();
+                let is_one = |known: &str| prefixes.iter().any(|prefix| &**prefix == known);
+                Refinement::checks(match (is_one("/"), is_one("//")) {
+                    (true, _) => Checks::RELATIVE,
+                    (false, true) => Checks::NO_DOUBLE_SLASH,
+                    (false, false) => Checks::NONE,
+                })
             }
             ("is_absolute", false) => Refinement::checks(Checks::RELATIVE),
             _ => Refinement::nothing(),
@@ -114,12 +121,20 @@ impl Engine<'_> {
         if path.taint() != 0 && path.text.is_checked(Checks::RESOLVED) {
             return Refinement::checks(Checks::CONFINED);
         }
-        let hosts = prefix.text.as_constants().unwrap_or_default();
-        let fixes = |url: &&str| url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
-        if !hosts.is_empty() && hosts.iter().all(fixes) {
+        let prefixes = self.prefixes(prefix);
+        let all = |test: fn(&str) -> bool| !prefixes.is_empty() && prefixes.iter().all(|prefix| test(prefix));
+        if all(|url| url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'))) {
             return Refinement::checks(Checks::HOST_CHECKED);
         }
-        Refinement::nothing()
+        Refinement::checks(if all(|path| path.starts_with('/')) { Checks::ROOTED } else { Checks::NONE })
+    }
+
+    /// The constants that `startswith` is given: one, or a tuple of them.
+    fn prefixes(&self, argument: &Value) -> Vec<Rc<str>> {
+        match argument.text.as_constants() {
+            Some(texts) if argument.object == Object::Text => texts.into_iter().map(Rc::from).collect(),
+            _ => self.constant_members(argument).unwrap_or_default(),
+        }
     }
 
     pub(super) fn facts_of_library_test(
