@@ -36,29 +36,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let data = args.data.clone().unwrap_or_else(|| root.join("../shared/data"));
     let folder = tempfile::tempdir()?;
     let completions = folder.path().join("completions.jsonl");
-    let programs = args.programs.to_string();
     // A place of its own, so that the temporary files that are counted at the end are nobody else's.
     let temporary = folder.path().join("temporary");
     std::fs::create_dir(&temporary).with_context(|| format!("cannot make {}", temporary.display()))?;
-    let variable = format!("env.TMPDIR={{value='{}',force=true}}", temporary.display());
-    let mut command = vec![
-        "run",
-        "--config",
-        &variable,
-        "--release",
-        "--package",
-        "real_reward",
-        "--example",
-        "bench_reward",
-        "--",
-        "--programs",
-        &programs,
-    ];
-    let (data_text, completions_text) = (data.to_string_lossy(), completions.to_string_lossy());
+    cargo(&["build", "--release", "--package", "real_reward", "--example", "bench_reward"])?;
+    let mut command = Command::new(root.join("target/release/examples/bench_reward"));
+    command.args(["--programs", &args.programs.to_string()]).env("TMPDIR", &temporary);
     if data.is_dir() {
-        command.extend(["--data", &data_text, "--write", &completions_text]);
+        command.arg("--data").arg(&data).arg("--write").arg(&completions);
     }
-    cargo(&command)?;
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} failed");
+    }
     match &args.published {
         Some(checkout) if data.is_dir() => published(args, checkout, &data, &completions),
         Some(_) => bail!("the published graders need --data"),
