@@ -182,6 +182,34 @@ fn zuban_crashes_and_mypy_answers() {
     assert_eq!(score(&scorer, 2), 0);
 }
 
+/// A program that breaks both checkers has no proof of its types; it is no outage.
+#[test]
+fn a_program_crashes_both_checkers() {
+    let _guard = alone();
+    let folder = TempDir::new().unwrap();
+    let real = TOOLS.python().parent().unwrap().to_owned();
+    let tools = breakable(folder.path(), None);
+    for name in ["zuban", "mypy"] {
+        let path = folder.path().join("bin").join(name);
+        fs::remove_file(&path).unwrap();
+        let script = format!(
+            "#!/bin/sh\nfor file; do case $file in *.py) grep -q breaks_checkers $file && kill -SEGV $$;; esac; done\nexec {} \"$@\"\n",
+            real.join(name).display()
+        );
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let scorer = Scorer::new(config(), &tools).unwrap();
+    let breaking = "```python\nbreaks_checkers = 1\ndef add(a: int, b: int) -> int:\n    return a + b\n```";
+    let honest = completions(3);
+    let task = task();
+    let items = [(&task, honest[1].as_str()), (&task, breaking), (&task, honest[2].as_str())];
+    let scores = scorer.score_batch(&items);
+    let rewards: Vec<Option<f64>> = scores.iter().map(|score| score.reward).collect();
+    assert_eq!(rewards, [Some(1.0), Some(0.5), Some(1.0)], "{scores:#?}");
+    assert_eq!(scores[1].type_errors[0].code, "real-undecided");
+}
+
 #[test]
 fn the_interpreter_is_missing() {
     let _guard = alone();

@@ -9,7 +9,8 @@
 //!
 //! Some programs keep a checker busy without end (overloads in overloads in overloads). Processor time is limited, so that this does not
 //! depend on what else the machine does, and the kernel holds to it even where we are killed. Each program of such a batch is then checked by
-//! itself, and one that has no end has an error: there is no proof of its types, and it is the program's doing.
+//! itself, and one that has no end has an error: there is no proof of its types, and it is the program's doing. The same goes for a program
+//! that crashes the checker which is asked last, if that checker has no trouble with a plain program right after.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
@@ -51,6 +52,8 @@ enum Run {
     Stopped(BTreeMap<usize, Vec<TypeError>>),
     /// It has used up its processor time.
     Overran,
+    /// It has died of a fault of its own.
+    Crashed(String),
 }
 
 /// A program as the checker sees it.
@@ -98,7 +101,7 @@ impl TypeChecker {
                 self.check_batch(&rest, checker, answers);
             }
             (Ok(Run::Overran), [(index, _)]) => {
-                answers.insert(*index, Ok(vec![undecided()]));
+                answers.insert(*index, Ok(vec![undecided("does not come to an end with")]));
             }
             (Ok(Run::Overran), many) => {
                 for single in many {
@@ -109,8 +112,14 @@ impl TypeChecker {
                 tracing::warn!("zuban failed on a program; asking mypy");
                 self.check_batch(&[*single], Checker::Mypy, answers);
             }
+            (Ok(Run::Stopped(_) | Run::Crashed(_)), [(index, _)]) if self.is_well(checker) => {
+                answers.insert(*index, Ok(vec![undecided("breaks down over")]));
+            }
             (Ok(Run::Stopped(_)), [(index, _)]) => {
                 answers.insert(*index, Err("the type checker gave up without a reason".to_owned()));
+            }
+            (Ok(Run::Crashed(reason)), [(index, _)]) => {
+                answers.insert(*index, Err(reason));
             }
             (Err(error), [(index, _)]) => {
                 answers.insert(*index, Err(error.to_string()));
@@ -121,6 +130,12 @@ impl TypeChecker {
                 self.check_batch(second, checker, answers);
             }
         }
+    }
+
+    /// Whether the checker is fine with a plain program.
+    fn is_well(&self, checker: Checker) -> bool {
+        let plain = source("", "number: int = 1\n", self.hardened);
+        matches!(self.run(&[(0, &plain)], checker), Ok(Run::Finished(errors)) if errors[&0].is_empty())
     }
 
     /// Runs the checker once.
@@ -155,6 +170,10 @@ impl TypeChecker {
         match status.code() {
             Some(0 | 1) => Ok(Run::Finished(errors)),
             Some(2) => Ok(Run::Stopped(errors)),
+            // Who was killed may have been killed by anybody; a fault or a panic is the checker's own.
+            _ if status.signal() != Some(Signal::KILL.as_raw()) => {
+                Ok(Run::Crashed(format!("the type checker ended with {status}: {output}")))
+            }
             _ => Err(Error::Tools(format!("the type checker ended with {status}: {output}"))),
         }
     }
@@ -229,12 +248,12 @@ fn limit(child: &Child, seconds: u64) -> std::io::Result<()> {
     }
 }
 
-fn undecided() -> TypeError {
+fn undecided(trouble: &str) -> TypeError {
     TypeError {
         line: 1,
         column: 1,
         code: UNDECIDED.to_owned(),
-        message: "the type checker does not come to an end with this program".to_owned(),
+        message: format!("the type checker {trouble} this program"),
     }
 }
 
