@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use crate::eval::Engine;
 use crate::eval::guards::Query;
+use crate::eval::guards::relation::Part;
 use crate::facts::Refinement;
 use crate::ir::{Arg, ArgKind, BlockId, Op, Symbol, ValueId};
-use crate::text::{Checks, Mask, regex};
+use crate::text::{Checks, Mask, Segment, regex};
 use crate::value::{Object, Value};
 
 impl Engine<'_> {
@@ -108,6 +109,9 @@ impl Engine<'_> {
                     (false, false) => Checks::NONE,
                 })
             }
+            ("endswith", true) if relation.part == Part::Host => {
+                self.facts_of_domain(&argument.unwrap_or_else(Value::unknown))
+            }
             ("is_absolute", false) => Refinement::checks(Checks::RELATIVE),
             _ => Refinement::nothing(),
         };
@@ -127,6 +131,15 @@ impl Engine<'_> {
             return Refinement::checks(Checks::HOST_CHECKED);
         }
         Refinement::checks(if all(|path| path.starts_with('/')) { Checks::ROOTED } else { Checks::NONE })
+    }
+
+    /// `host.endswith(".example.com")`: a host of that domain. Without the dot, `evilexample.com` is one, too.
+    fn facts_of_domain(&self, domain: &Value) -> Refinement {
+        let begins = |segments: &Vec<Segment>| matches!(segments.first(), Some(Segment::Text(text)) if text.starts_with('.'));
+        let one = domain.taint() == 0 && domain.text.alternatives().iter().all(begins);
+        let domains = self.prefixes(domain);
+        let all = !domains.is_empty() && domains.iter().all(|domain| domain.starts_with('.'));
+        Refinement::checks(if one || all { Checks::HOST_CHECKED } else { Checks::NONE })
     }
 
     /// The constants that `startswith` is given: one, or a tuple of them.
@@ -158,6 +171,7 @@ impl Engine<'_> {
             },
             "builtins.all" if truth => self.facts_of_every(query, arg(0), true),
             "builtins.any" if !truth => self.facts_of_every(query, arg(0), false),
+            "builtins.any" | "builtins.all" => self.facts_of_some(query, arg(0), truth),
             "re.match" | "re.fullmatch" | "re.search" => {
                 let (Some(pattern), Some(subject)) = (arg(0), arg(1)) else { return Refinement::nothing() };
                 let pattern = self.known(pattern);

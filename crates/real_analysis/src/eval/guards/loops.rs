@@ -118,14 +118,7 @@ impl Engine<'_> {
     pub(super) fn facts_of_every(&mut self, query: Query, tests: Option<ValueId>, truth: bool) -> Refinement {
         let value = query.value;
         let body = self.function();
-        let Some(tests) = tests else { return Refinement::nothing() };
-        let mut appends = body.insts.iter().filter_map(|inst| match inst.op {
-            Op::Append { container, value } if container == tests => Some((inst.block, value)),
-            _ => None,
-        });
-        let (Some((block, test)), None) = (appends.next(), appends.next()) else {
-            return Refinement::nothing();
-        };
+        let Some((block, test)) = self.only_append(tests) else { return Refinement::nothing() };
         let prepared = self.prepare(self.frame().function);
         // The loop whose every round appends: its only way back passes the append.
         let mut header = block;
@@ -149,6 +142,25 @@ impl Engine<'_> {
         };
         let element = prepared.canonical[element.index()];
         of_all(relation, self.facts_of_truth(query.of(element).deeper(), test, truth))
+    }
+
+    /// `any(host == known for known in HOSTS)`, and `not all(…)`: what the test proves, whichever element it was that passed.
+    pub(super) fn facts_of_some(&mut self, query: Query, tests: Option<ValueId>, truth: bool) -> Refinement {
+        match self.only_append(tests) {
+            Some((_, test)) => self.facts_of_truth(query.deeper(), test, truth),
+            None => Refinement::nothing(),
+        }
+    }
+
+    /// What a comprehension collects, and where.
+    fn only_append(&self, collected: Option<ValueId>) -> Option<(BlockId, ValueId)> {
+        let collected = collected?;
+        let mut appends = self.function().insts.iter().filter_map(|inst| match inst.op {
+            Op::Append { container, value } if container == collected => Some((inst.block, value)),
+            _ => None,
+        });
+        let only = appends.next()?;
+        appends.next().is_none().then_some(only)
     }
 }
 

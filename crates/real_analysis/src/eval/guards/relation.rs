@@ -4,7 +4,7 @@ use rustc_hash::FxHashSet;
 
 use crate::eval::Engine;
 use crate::facts::Refinement;
-use crate::ir::{Arg, Op, Symbol, ValueId};
+use crate::ir::{Arg, BlockId, Op, Symbol, Terminator, ValueId};
 use crate::text::{Checks, Mask};
 
 /// How a tested expression depends on a value.
@@ -33,7 +33,7 @@ const SAME: Relation = Relation { extra: Mask::NONE, cases: false, exact: true, 
 impl Relation {
     pub(super) fn carry(self, proof: Refinement) -> Refinement {
         if self.part == Part::Host {
-            let host = proof.constants.is_some() || proof.trusted;
+            let host = proof.constants.is_some() || proof.trusted || proof.checks.has(Checks::HOST_CHECKED);
             return if host { Refinement::checks(Checks::HOST_CHECKED) } else { Refinement::nothing() };
         }
         if self.part == Part::Tree {
@@ -63,10 +63,25 @@ impl Engine<'_> {
                     relation.part = Part::Host;
                     *object
                 }
+                Op::Phi(operands) => self.unless_empty(at, operands)?,
                 _ => return None,
             };
         }
         None
+    }
+
+    /// The first operand of `x or ""`: where the other one is tested in its place, `x` is empty.
+    fn unless_empty(&self, phi: ValueId, operands: &[ValueId]) -> Option<ValueId> {
+        let body = self.function();
+        let join = body.insts[phi.index()].block;
+        let mut edges = operands.iter().zip(&body.blocks[join.index()].preds);
+        let decides = |(operand, taken): &(&ValueId, &BlockId)| {
+            let from = &body.blocks[taken.index()].preds[..];
+            let [from] = from else { return false };
+            matches!(body.blocks[from.index()].terminator,
+                Terminator::Branch { condition, then, .. } if condition == **operand && then == **taken)
+        };
+        edges.find(decides).map(|(operand, _)| *operand).filter(|_| operands.len() == 2)
     }
 
     /// The operand of a call that the result depends on in a known way.
