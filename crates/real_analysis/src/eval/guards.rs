@@ -49,6 +49,9 @@ impl Query {
     }
 }
 
+/// Attributes of an address that is not for everybody.
+const INNER_NETWORK: &[&str] = &["is_private", "is_loopback", "is_link_local", "is_reserved"];
+
 impl Engine<'_> {
     /// A new question, with a supply of steps for its answer.
     pub(super) fn query(&mut self, value: ValueId) -> Query {
@@ -182,6 +185,11 @@ impl Engine<'_> {
                     None => Refinement::nothing(),
                 }
             }
+            // `ipaddress.ip_address(socket.gethostbyname(host)).is_private`
+            Op::Attribute { object, name } if INNER_NETWORK.contains(&self.name(*name)) && !truth => {
+                let asked = self.depends_on(*object, query.value);
+                Refinement::checks(if asked { Checks::HOST_CHECKED } else { Checks::NONE })
+            }
             Op::Call { callee, args } => self.facts_of_test(query, condition, *callee, args, truth),
             _ => Refinement::nothing(),
         }
@@ -198,6 +206,10 @@ impl Engine<'_> {
                 return Refinement::nothing();
             }
             if !self.frame().executed[pred.index()] {
+                continue;
+            }
+            // `a and b`: where `b` was not asked, `a` was false.
+            if self.truth_on_edge(*operand, *pred).is_some_and(|known| known != truth) {
                 continue;
             }
             let here = self.facts_of_truth(query.deeper(), *operand, truth);

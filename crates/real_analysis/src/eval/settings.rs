@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::Engine;
 use super::heap::key_of;
 use super::strings::{Arguments, positional};
-use crate::ir::{ArgKind, Module, Op, ValueId};
+use crate::ir::{ArgKind, Module, Op, Terminator, ValueId};
 use crate::library::Slot;
 use crate::library::settings::{Posture, SETTINGS, Setting, When};
 use crate::names::{is_secret, snake_case};
@@ -38,10 +38,34 @@ impl Engine<'_> {
     pub(super) fn check_settings(&mut self, path: &str, args: &Arguments) {
         let Some(settings) = INDEX.get(path) else { return };
         for setting in settings {
-            if self.matters(setting, args) {
+            let checked = setting.posture == Posture::UncheckedArchive && self.checks_members(args);
+            if !checked && self.matters(setting, args) {
                 self.report_posture(setting.posture);
             }
         }
+    }
+
+    /// Whether the function asks something about each member of an archive, or gives a list of members.
+    fn checks_members(&self, args: &Arguments) -> bool {
+        let blocks = &self.function().blocks;
+        let is_list = |iterable: ValueId| match self.op(iterable) {
+            Op::Call { callee, .. } => matches!(self.op(*callee), Op::Attribute { name, .. }
+                if matches!(self.name(*name), "getmembers" | "getnames")),
+            _ => {
+                matches!(&self.known(iterable).object, Object::Instance(path) if path.starts_with("tarfile."))
+            }
+        };
+        let members = blocks.iter().filter_map(|block| match block.terminator {
+            Terminator::ForNext { iterable, element, .. } if is_list(iterable) => Some(element),
+            _ => None,
+        });
+        let is_asked = |member: ValueId| {
+            blocks.iter().any(|block| match block.terminator {
+                Terminator::Branch { condition, .. } => self.depends_on(condition, member),
+                _ => false,
+            })
+        };
+        self.keyword(args, "members").is_some() || members.into_iter().any(is_asked)
     }
 
     /// `requests.post("http://…", auth=…)`: a secret on a connection that is not encrypted.

@@ -71,17 +71,39 @@ impl Engine<'_> {
         if let Object::None = known.object {
             return self.facts_of_truth(query.deeper(), tested, false);
         }
-        if let Op::Call { callee, args } = self.op(tested)
-            && self.is_path(*callee, &["os.path.commonpath"])
-            && args.iter().any(|arg| self.depends_on(arg.value, value))
-        {
-            return Refinement::checks(Checks::CONFINED);
+        if let Op::Call { callee, args } = self.op(tested) {
+            // Character by character: only a slash at its end makes a prefix a folder.
+            let is_folder = known.text.as_constant().is_some_and(|folder| folder.ends_with('/'));
+            let compares = self.is_path(*callee, &["os.path.commonpath"])
+                || (is_folder && self.is_path(*callee, &["os.path.commonprefix"]));
+            if compares && args.iter().any(|arg| self.depends_on(arg.value, value)) {
+                return Refinement::checks(Checks::CONFINED);
+            }
         }
         let Some(relation) = self.relation(tested, value) else { return Refinement::nothing() };
         match known.text.as_constants() {
             Some(constants) if known.taint() == 0 => relation.carry(Refinement::constants(constants)),
-            _ if known.taint() == 0 => relation.carry(Refinement::trusted()),
+            _ if known.taint() == 0 || self.is_own_host(other) => relation.carry(Refinement::trusted()),
             _ => Refinement::nothing(),
+        }
+    }
+
+    /// `request.host`, `urlparse(request.host_url).netloc`: the client says it, but a browser cannot be made to say another.
+    fn is_own_host(&self, value: ValueId) -> bool {
+        match self.op(value) {
+            Op::Attribute { object, name } => match self.name(*name) {
+                "host" | "host_url" | "url_root" => true,
+                "netloc" | "hostname" => self.is_own_host(*object),
+                _ => false,
+            },
+            Op::Call { callee, args } => match self.op(*callee) {
+                Op::Attribute { name, .. } if self.name(*name) == "get_host" => true,
+                _ => {
+                    self.is_path(*callee, &["urllib.parse.urlparse", "urllib.parse.urlsplit"])
+                        && args.first().is_some_and(|arg| self.is_own_host(arg.value))
+                }
+            },
+            _ => false,
         }
     }
 

@@ -19,12 +19,23 @@ impl Engine<'_> {
         let latches = self.back_edges(header);
         let removed = self.facts_of_removal(value, header, iterable, element);
         let removed = removed.meet(self.facts_of_search(value, header, iterable, element));
-        let Some(relation) = self.relation(iterable, value) else { return removed };
+        let relation = self.relation(iterable, value);
+        let resolves =
+            |op: &Op| matches!(op, Op::Call { callee, .. } if self.is_path(*callee, &["socket.getaddrinfo"]));
+        let resolved = resolves(self.op(iterable)) && self.depends_on(iterable, value);
+        if relation.is_none() && !resolved {
+            return removed;
+        }
         let mut every = Refinement::impossible();
         for latch in latches {
             every = every.join(self.facts_on_path(query.of(element).deeper(), latch, None, Some(header)));
         }
-        if every.impossible { removed } else { of_all(relation, every).meet(removed) }
+        match relation {
+            _ if every.impossible => removed,
+            Some(relation) => of_all(relation, every).meet(removed),
+            // Every address of the host was asked about.
+            None => Refinement::checks(Checks(every.checks.0 & Checks::HOST_CHECKED.0)).meet(removed),
+        }
     }
 
     /// `for c in "';": x = x.replace(c, "")` leaves none of these characters in `x`.

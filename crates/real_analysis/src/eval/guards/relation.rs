@@ -73,15 +73,21 @@ impl Engine<'_> {
     /// The first operand of `x or ""`: where the other one is tested in its place, `x` is empty.
     fn unless_empty(&self, phi: ValueId, operands: &[ValueId]) -> Option<ValueId> {
         let body = self.function();
-        let join = body.insts[phi.index()].block;
-        let mut edges = operands.iter().zip(&body.blocks[join.index()].preds);
-        let decides = |(operand, taken): &(&ValueId, &BlockId)| {
-            let from = &body.blocks[taken.index()].preds[..];
-            let [from] = from else { return false };
-            matches!(body.blocks[from.index()].terminator,
-                Terminator::Branch { condition, then, .. } if condition == **operand && then == **taken)
-        };
-        edges.find(decides).map(|(operand, _)| *operand).filter(|_| operands.len() == 2)
+        let preds = &body.blocks[body.insts[phi.index()].block.index()].preds;
+        let mut edges = operands.iter().zip(preds).filter(|_| operands.len() == 2);
+        edges
+            .find(|(operand, pred)| self.truth_on_edge(**operand, **pred) == Some(true))
+            .map(|(operand, _)| *operand)
+    }
+
+    /// Whether a value is true in a block that a branch on it leads to.
+    pub(super) fn truth_on_edge(&self, value: ValueId, block: BlockId) -> Option<bool> {
+        let blocks = &self.function().blocks;
+        let [from] = blocks[block.index()].preds[..] else { return None };
+        match blocks[from.index()].terminator {
+            Terminator::Branch { condition, then, .. } if condition == value => Some(then == block),
+            _ => None,
+        }
     }
 
     /// The operand of a call that the result depends on in a known way.
@@ -93,6 +99,9 @@ impl Engine<'_> {
         }
         if self.is_path(callee, &["urllib.parse.urlparse", "urllib.parse.urlsplit"]) {
             return first;
+        }
+        if relation.part == Part::Host && self.is_path(callee, &["urllib.parse.urljoin"]) {
+            return args.get(1).map(|arg| arg.value);
         }
         // The path under its real name: only what is said of the file itself carries over.
         if self.is_path(callee, &["os.path.realpath", "os.path.abspath", "os.path.normpath"]) {
@@ -147,7 +156,7 @@ impl Engine<'_> {
     }
 
     /// Whether an expression was computed from the value.
-    pub(super) fn depends_on(&self, expression: ValueId, value: ValueId) -> bool {
+    pub(in crate::eval) fn depends_on(&self, expression: ValueId, value: ValueId) -> bool {
         let Some(prepared) = self.prepared[self.frame().function.index()].as_ref() else { return false };
         let mut pending = vec![expression];
         let mut seen = FxHashSet::default();
