@@ -6,6 +6,7 @@ use super::{BUFFER, HASH_MEMBER, library::SAFE_PARSER};
 use crate::eval::heap::{Role, key_of};
 use crate::eval::strings::{Arguments, positional, positionals};
 use crate::eval::{Engine, ops};
+use crate::grammar::html;
 use crate::ir::ArgKind;
 use crate::text::{Checks, Hole, Mask, Text};
 use crate::value::{Object, Value};
@@ -55,6 +56,10 @@ impl Engine<'_> {
             }
             // A number, but one that says which text it was made of.
             "builtins.ord" => Value { object: Object::Number, ..first()?.masked(Mask::DIGITS) },
+            "xml.sax.saxutils.quoteattr" => {
+                let quote = Text::constant("\"");
+                Value::string(quote.concat(&html::escaped(&first()?.text, true)).concat(&quote))
+            }
             "shlex.join" => {
                 let quoted = |hole: Hole| Hole { checks: Checks::SHELL_QUOTED, ..hole };
                 Value::string(self.join(&Text::constant(" "), &first()?).map_holes(quoted))
