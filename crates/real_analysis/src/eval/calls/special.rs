@@ -56,14 +56,7 @@ impl Engine<'_> {
             }
             // A number, but one that says which text it was made of.
             "builtins.ord" => Value { object: Object::Number, ..first()?.masked(Mask::DIGITS) },
-            "xml.sax.saxutils.quoteattr" => {
-                let quote = Text::constant("\"");
-                Value::string(quote.concat(&html::escaped(&first()?.text, true)).concat(&quote))
-            }
-            "shlex.join" => {
-                let quoted = |hole: Hole| Hole { checks: Checks::SHELL_QUOTED, ..hole };
-                Value::string(self.join(&Text::constant(" "), &first()?).map_holes(quoted))
-            }
+            "xml.sax.saxutils.quoteattr" | "shlex.join" => self.quoted(path, &first()?),
             "builtins.str.maketrans" => {
                 let removed = positional(args, 2).cloned().unwrap_or_else(|| Value::constant(""));
                 Value::new(Object::Instance("str.maketrans".into()), removed.text)
@@ -119,6 +112,16 @@ impl Engine<'_> {
             }
             _ => return self.special_of_object(path, args),
         })
+    }
+
+    /// Functions that quote a text, and bring the quotes.
+    fn quoted(&mut self, path: &str, subject: &Value) -> Value {
+        if path == "shlex.join" {
+            let quoted = |hole: Hole| Hole { checks: Checks::SHELL_QUOTED, ..hole };
+            return Value::string(self.join(&Text::constant(" "), subject).map_holes(quoted));
+        }
+        let quote = Text::constant("\"");
+        Value::string(quote.concat(&html::escaped(&subject.text, true)).concat(&quote))
     }
 
     /// The same for functions of objects, and for those of regular expressions.
