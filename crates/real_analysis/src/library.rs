@@ -67,6 +67,8 @@ pub(crate) enum Concept {
     Row,
     /// A filter of a database of documents.
     Document,
+    /// JavaScript that such a database runs.
+    Script,
     /// A host that is contacted by something which is no client of URLs.
     Host,
     /// The value of a header of a response.

@@ -321,7 +321,7 @@ pub(crate) fn judge(
         Concept::PlainXml => all(Weakness::GrowingEntities, text),
         Concept::Row if !text.summary().mask.has('=') => None,
         Concept::Row => all(Weakness::FormulaInjection, text),
-        Concept::Document => all(Weakness::DocumentInjection, text),
+        Concept::Document | Concept::Script => all(Weakness::DocumentInjection, text),
         Concept::Header => Some((Weakness::HeaderInjection, html::judge_lines(text)?.weaker())),
         Concept::HashName => None,
     }

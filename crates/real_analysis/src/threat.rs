@@ -4,7 +4,7 @@
 use rustc_hash::FxHashSet;
 
 use crate::ThreatModel;
-use crate::ir::{CompareOp, Function, FunctionId, Module, Op, ValueId};
+use crate::ir::{Annotation, CompareOp, Function, FunctionId, Module, Op, Symbol, ValueId};
 use crate::library::{self, Libraries, Origin, Returns};
 
 /// The threat model of a program that nobody has said anything about.
@@ -14,28 +14,51 @@ pub(crate) fn choose(module: &Module, libraries: Libraries<'_>) -> ThreatModel {
             Op::Import(path) => Some(module.symbols.text(path)),
             _ => None,
         });
-    let is_web = |path: &str| library::WEB_FRAMEWORKS.contains(&path.split('.').next().unwrap_or_default());
     if imports.clone().any(is_web) && answers_requests(module) {
         return ThreatModel::Web;
     }
     if has_entry_point(module, libraries) { ThreatModel::Program } else { ThreatModel::Library }
 }
 
-/// Whether anything in a module takes a request: a name says so, a decorator, or the base of a class.
+/// Whether anything in a module takes a request: a framework's object is used, a name says so, a call, a decorator, or the base of a class.
 ///
 /// A helper that only imports a framework is attacked by those who call it, like any library.
 fn answers_requests(module: &Module) -> bool {
-    let named = |name: &str| {
-        matches!(name, "request" | "req" | "websocket" | "gradio" | "lambda_handler")
-            || library::ROUTE_REGISTRARS.contains(&name)
-    };
-    let types = || {
-        module.functions.iter().flat_map(|function| &function.params).filter_map(|p| p.annotation.as_ref())
+    let text = |symbol: Symbol| module.symbols.text(symbol);
+    let is_request = |name: &str| matches!(name, "request" | "req" | "websocket");
+    let params = || module.functions.iter().flat_map(|function| &function.params);
+    let typed = |annotation: &Annotation| {
+        annotation.name.ends_with("Request") || annotation.name.ends_with("WebSocket")
     };
     let view = |name: &str| library::VIEW_CLASSES.iter().any(|suffix| name.ends_with(suffix));
-    module.symbols.all().any(|name| named(name) || view(name) || name.ends_with(".request"))
-        || types().any(|annotation| annotation.name.ends_with("Request"))
+    let uses = |function: &Function, op: &Op| match op {
+        Op::Import(path) => {
+            let path = text(*path);
+            is_web(path) && (path.ends_with(".request") || path.starts_with("gradio"))
+        }
+        Op::Builtin(name) => text(*name) == "request",
+        Op::Attribute { object, name } => {
+            let owner = &function.insts[object.index()].op;
+            text(*name) == "request" && matches!(owner, Op::Import(path) if is_web(text(*path)))
+        }
+        Op::Call { callee, .. } => match function.insts[callee.index()].op {
+            Op::Attribute { name, .. } | Op::Import(name) | Op::Builtin(name) | Op::Global(name) => {
+                let name = text(name).rsplit('.').next().unwrap_or_default();
+                library::ROUTE_REGISTRARS.contains(&name)
+            }
+            _ => false,
+        },
+        _ => false,
+    };
+    params().any(|param| is_request(text(param.name)) || param.annotation.as_ref().is_some_and(typed))
+        || module.functions.iter().any(|function| text(function.name) == "lambda_handler")
+        || module.functions.iter().any(|function| function.insts.iter().any(|inst| uses(function, &inst.op)))
+        || module.symbols.all().any(view)
         || !routes(module).is_empty()
+}
+
+fn is_web(path: &str) -> bool {
+    library::WEB_FRAMEWORKS.contains(&path.split('.').next().unwrap_or_default())
 }
 
 /// The functions that answer requests because a decorator says so: `@app.route("/")`, whatever `app` is.

@@ -83,7 +83,7 @@ impl Engine<'_> {
                 matches!(&key, Key::Name(name) if matches!(&**name, "$where" | "$function" | "$accumulator"));
             let is_operator = matches!(&key, Key::Name(name) if name.starts_with('$'));
             match value.object {
-                _ if is_code => self.judge_as_given(Concept::Document, "", &value.text, origin, situation),
+                _ if is_code => self.judge_as_given(Concept::Script, "", &value.text, origin, situation),
                 Object::Container(_) => self.check_query(&value, origin, situation),
                 Object::Text => {}
                 // The operator is the program's own.

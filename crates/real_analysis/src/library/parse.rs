@@ -57,6 +57,7 @@ const CONCEPTS: &[(&str, Concept)] = &[
     ("plain-xml", Concept::PlainXml),
     ("row", Concept::Row),
     ("document", Concept::Document),
+    ("script", Concept::Script),
     ("header", Concept::Header),
     ("host", Concept::Host),
 ];
