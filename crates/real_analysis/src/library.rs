@@ -436,6 +436,20 @@ pub(crate) const VIEW_CLASSES: &[&str] = &[
 /// Libraries whose commands are functions: the command line is their arguments.
 pub(crate) const COMMAND_LINES: &[&str] = &["click", "typer", "asyncclick", "rich_click"];
 
+/// Libraries that read the command line.
+pub(crate) const COMMAND_LINE_PARSERS: &[&str] = &[
+    "argparse",
+    "optparse",
+    "getopt",
+    "click",
+    "typer",
+    "asyncclick",
+    "rich_click",
+    "docopt",
+    "fire",
+    "absl",
+];
+
 /// Parts of a request that map names to texts.
 pub(crate) const TEXT_PARTS: &[&str] = &[
     "args",

@@ -6,6 +6,7 @@ use rustc_hash::FxHashSet;
 use crate::ThreatModel;
 use crate::ir::{Annotation, CompareOp, Function, FunctionId, Module, Op, Symbol, ValueId};
 use crate::library::{self, Libraries, Origin, Returns};
+use crate::missing::import_path;
 
 /// The threat model of a program that nobody has said anything about.
 pub(crate) fn choose(module: &Module, libraries: Libraries<'_>) -> ThreatModel {
@@ -103,33 +104,44 @@ fn is_exposed(module: &Module, owner: &Function, decorator: ValueId) -> bool {
     }
 }
 
-/// Module code that tests `__name__`, or reads what a user gives.
+/// Whether a module is a program of its own: its module code reads what a user gives, or it tests `__name__` and something in it does.
+///
+/// A test of `__name__` alone says that the rest is there to be imported; what stands behind it is an example.
 fn has_entry_point(module: &Module, libraries: Libraries<'_>) -> bool {
     let body = &module.functions[0];
-    let name = |op: &Op| match op {
-        Op::Builtin(symbol) | Op::Import(symbol) => Some(module.symbols.text(*symbol)),
-        _ => None,
-    };
     let tests_name = body.insts.iter().any(|inst| match inst.op {
         Op::Compare { op: CompareOp::Equal, left, .. } => {
-            name(&body.insts[left.index()].op) == Some("__name__")
+            path(module, body, left).as_deref() == Some("builtins.__name__")
         }
         _ => false,
     });
-    let reads = body.blocks.iter().flat_map(|block| &block.insts).any(|id| match &body.insts[id.index()].op {
-        Op::Call { callee, .. } => {
-            let path = match &body.insts[callee.index()].op {
-                Op::Builtin(symbol) => format!("builtins.{}", module.symbols.text(*symbol)),
-                Op::Import(symbol) => module.symbols.text(*symbol).to_owned(),
-                Op::Attribute { object, name: attribute } => match name(&body.insts[object.index()].op) {
-                    Some(object) => format!("{object}.{}", module.symbols.text(*attribute)),
-                    None => return false,
-                },
-                _ => return false,
-            };
-            matches!(libraries.find(&path), Some(api) if matches!(api.returns, Returns::Source(Origin::User, _)))
-        }
-        _ => false,
-    });
-    tests_name || reads
+    let reads = |function: &Function| {
+        let mut ids = function.blocks.iter().flat_map(|block| &block.insts);
+        ids.any(|id| reads_user(module, function, *id, libraries))
+    };
+    if tests_name { module.functions.iter().any(reads) } else { reads(body) }
+}
+
+/// `input()`, `sys.argv`, `argparse.ArgumentParser()`
+fn reads_user(module: &Module, function: &Function, id: ValueId, libraries: Libraries<'_>) -> bool {
+    let value = match &function.insts[id.index()].op {
+        Op::Call { callee, .. } => *callee,
+        Op::Import(_) | Op::Attribute { .. } => id,
+        _ => return false,
+    };
+    let Some(path) = path(module, function, value) else { return false };
+    let parses = library::COMMAND_LINE_PARSERS.contains(&path.split('.').next().unwrap_or_default());
+    parses
+        || libraries.find(&path).is_some_and(|api| {
+            let is_used = value != id || api.is_attribute;
+            is_used && matches!(api.returns, Returns::Source(Origin::User, _))
+        })
+}
+
+/// The path of something built in or imported.
+fn path(module: &Module, function: &Function, value: ValueId) -> Option<String> {
+    match &function.insts[value.index()].op {
+        Op::Builtin(name) => Some(format!("builtins.{}", module.symbols.text(*name))),
+        _ => import_path(module, function, value),
+    }
 }
