@@ -380,6 +380,8 @@ pub(crate) const ROUTE_REGISTRARS: &[&str] = &[
     "add_view",
     "add_api_route",
     "add_websocket_route",
+    "start_server",
+    "start_unix_server",
     "path",
     "re_path",
     "url",

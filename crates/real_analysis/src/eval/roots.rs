@@ -109,8 +109,15 @@ impl Engine<'_> {
         names.next() == Some("environ") && names.next() == Some("start_response")
     }
 
-    /// Whether the function is a command of a program: `@click.command()`, `@app.command()`.
+    /// Whether the function is a command of a program: `@click.command()`, `@app.command()`, `do_list` of a `cmd.Cmd`.
     fn is_command(&self, function: FunctionId) -> bool {
+        let body = &self.module.functions[function.index()];
+        let name = self.name(body.name);
+        let is_shell =
+            |class: ClassId| self.bases[class.index()].iter().any(|base| base.path_name() == Some("cmd.Cmd"));
+        if (name.starts_with("do_") || name == "default") && body.class.is_some_and(is_shell) {
+            return true;
+        }
         let decorators = &self.closures[function.index()].decorators;
         decorators.iter().any(|decorator| match &decorator.object {
             Object::Instance(path) | Object::Path(path) => {
