@@ -452,6 +452,27 @@ pub(crate) const COMMAND_LINE_PARSERS: &[&str] = &[
     "absl",
 ];
 
+/// What names that nothing binds usually stand for, in a part of a program that has lost its imports.
+pub(crate) const USUAL_NAMES: &[(&str, &str)] = &[
+    ("etree", "lxml.etree"),
+    ("ET", "xml.etree.ElementTree"),
+    ("minidom", "xml.dom.minidom"),
+    ("np", "numpy"),
+    ("pd", "pandas"),
+    ("Popen", "subprocess.Popen"),
+    ("check_output", "subprocess.check_output"),
+    ("check_call", "subprocess.check_call"),
+    ("urlopen", "urllib.request.urlopen"),
+    ("urlparse", "urllib.parse.urlparse"),
+    ("urljoin", "urllib.parse.urljoin"),
+    ("Path", "pathlib.Path"),
+    ("Template", "jinja2.Template"),
+    ("Markup", "markupsafe.Markup"),
+    ("secure_filename", "werkzeug.utils.secure_filename"),
+    ("AES", "Crypto.Cipher.AES"),
+    ("DES", "Crypto.Cipher.DES"),
+];
+
 /// Parts of a request that map names to texts.
 pub(crate) const TEXT_PARTS: &[&str] = &[
     "args",

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::heap::Key;
+use super::strings::basename;
 use super::{Engine, Shared};
 use crate::ThreatModel;
 use crate::ir::{ArgKind, ClassId, FunctionId, Symbol};
@@ -107,6 +108,7 @@ impl Engine<'_> {
             Returns::Object(path) => Value::new(Object::Instance((&**path).into()), Text::unknown()),
             Returns::Number => Value::number(),
             Returns::Masked(mask) => object.masked(*mask),
+            Returns::Basename => Value::string(basename(&object.text)),
             Returns::Mixed | Returns::Same => object.any_text(),
             _ => Value::unknown(),
         })
@@ -257,7 +259,7 @@ fn is_data_attribute(path: &str, name: &str) -> bool {
         "urllib.parse.urlparse" => {
             matches!(name, "netloc" | "hostname" | "scheme" | "path" | "query" | "fragment" | "port")
         }
-        "pathlib.Path" => matches!(name, "name" | "stem" | "suffix" | "parent" | "parents" | "parts"),
+        "pathlib.Path" => matches!(name, "parent" | "parents" | "parts"),
         _ => false,
     }
 }

@@ -5,7 +5,7 @@ use super::closures::captured_value;
 use super::operators::unary;
 use super::{Engine, Shared};
 use crate::ir::{Constant, FunctionId, Op, Piece, Symbol, ValueId};
-use crate::library::Concept;
+use crate::library::{self, Concept};
 use crate::rules::Situation;
 use crate::text::{Hole, Mask, Text};
 use crate::value::{Object, Value};
@@ -225,6 +225,9 @@ impl Engine<'_> {
         // A snippet that was cut out of a program uses modules that it does not import.
         if self.libraries.is_module(text) && self.libraries.find(&path).is_none() {
             return Value::path(text);
+        }
+        if let Some((_, path)) = library::USUAL_NAMES.iter().find(|(known, _)| *known == text) {
+            return Value::path(*path);
         }
         if self.libraries.find(&path).is_none()
             && let Some(module) = self.module.star_imports.last()

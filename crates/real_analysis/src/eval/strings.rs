@@ -337,6 +337,12 @@ fn replace(text: &Text, from: Option<&str>, to: Option<&Text>) -> Text {
     )
 }
 
+/// The last part of a path.
+pub(super) fn basename(path: &Text) -> Text {
+    let hole = path.summary();
+    Text::hole(Hole { mask: hole.mask.minus(Mask::char('/')), ..hole })
+}
+
 /// A path of its parts. A part that begins at the root discards those before it.
 pub(super) fn join_paths(parts: &[Text]) -> Text {
     let mut path: Option<Text> = None;

@@ -295,7 +295,8 @@ fn is_unused_by_design(name: &str) -> bool {
 pub(crate) fn import_path(module: &Module, function: &Function, value: ValueId) -> Option<String> {
     let name = |symbol: Symbol| module.symbols.text(symbol);
     match &function.insts[value.index()].op {
-        Op::Import(path) => Some(name(*path).to_owned()),
+        // A name that nothing binds: a module, in a part of a program that has lost its imports.
+        Op::Import(path) | Op::Builtin(path) => Some(name(*path).to_owned()),
         Op::Attribute { object, name: member } => {
             Some(format!("{}.{}", import_path(module, function, *object)?, name(*member)))
         }

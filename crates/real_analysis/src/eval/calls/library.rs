@@ -6,7 +6,7 @@ use super::{Site, mixed};
 use crate::Mode;
 use crate::eval::Engine;
 use crate::eval::heap::{Key, Role, key_of};
-use crate::eval::strings::{Arguments, join_paths, positional, positionals};
+use crate::eval::strings::{Arguments, basename, join_paths, positional, positionals};
 use crate::grammar::html;
 use crate::ir::{ArgKind, Op, ValueId};
 use crate::library::{self, Api, Concept, Origin, Returns, Slot};
@@ -207,10 +207,7 @@ impl<'a> Engine<'a> {
                     _ => Mask::char('+'),
                 }))
             }
-            Returns::Basename => {
-                let hole = subject.text.summary();
-                Value::string(Text::hole(Hole { mask: hole.mask.minus(Mask::char('/')), ..hole }))
-            }
+            Returns::Basename => Value::string(basename(&subject.text)),
             Returns::Resolved => path_value(api, resolved(&subject.text)),
             Returns::JoinedPath => {
                 let receiver = receiver.filter(|_| is_method(api)).map(|receiver| receiver.text.clone());
