@@ -19,6 +19,8 @@
 pub(crate) mod mask;
 pub(crate) mod regex;
 
+use std::cell::OnceCell;
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 pub(crate) use mask::Mask;
@@ -123,11 +125,28 @@ pub(crate) type Alternative = Vec<Segment>;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Text(Rc<Shape>);
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 struct Shape {
     alternatives: Vec<Alternative>,
     /// That of all holes.
     taint: Taint,
+    /// Computed when it is first asked for.
+    summary: OnceCell<Hole>,
+}
+
+// The rest of a shape follows from its alternatives.
+impl PartialEq for Shape {
+    fn eq(&self, other: &Self) -> bool {
+        self.taint == other.taint && self.alternatives == other.alternatives
+    }
+}
+
+impl Eq for Shape {}
+
+impl Hash for Shape {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.alternatives.hash(state);
+    }
 }
 
 thread_local! {
@@ -194,7 +213,7 @@ impl Text {
                     Segment::Repeat(text) => text.taint(),
                 }
         });
-        Self(Rc::new(Shape { alternatives, taint }))
+        Self(Rc::new(Shape { alternatives, taint, summary: OnceCell::new() }))
     }
 
     /// The constant that this text is.
@@ -216,6 +235,10 @@ impl Text {
 
     /// Everything in one hole.
     pub(crate) fn summary(&self) -> Hole {
+        *self.0.summary.get_or_init(|| self.summarized())
+    }
+
+    fn summarized(&self) -> Hole {
         let mut summary = Hole::clean(Mask::NONE);
         for segment in self.alternatives().iter().flatten() {
             let hole = match segment {
