@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::Engine;
 use super::heap::key_of;
 use super::strings::{Arguments, positional};
-use crate::ir::{ArgKind, Module, Op, Terminator, ValueId};
+use crate::ir::{Arg, ArgKind, BlockId, Module, Op, Terminator, ValueId};
 use crate::library::Slot;
 use crate::library::settings::{Posture, SETTINGS, Setting, When};
 use crate::names::{is_secret, snake_case};
@@ -38,34 +38,55 @@ impl Engine<'_> {
     pub(super) fn check_settings(&mut self, path: &str, args: &Arguments) {
         let Some(settings) = INDEX.get(path) else { return };
         for setting in settings {
-            let checked = setting.posture == Posture::UncheckedArchive && self.checks_members(args);
+            let checked = setting.posture == Posture::UncheckedArchive && self.checks_members();
             if !checked && self.matters(setting, args) {
                 self.report_posture(setting.posture);
             }
         }
     }
 
-    /// Whether the function asks something about each member of an archive, or gives a list of members.
-    fn checks_members(&self, args: &Arguments) -> bool {
+    /// Whether the function gives up over a member of the archive, or says which members it wants.
+    fn checks_members(&self) -> bool {
         let blocks = &self.function().blocks;
-        let is_list = |iterable: ValueId| match self.op(iterable) {
+        let are_all = |members: ValueId| match self.op(members) {
             Op::Call { callee, .. } => matches!(self.op(*callee), Op::Attribute { name, .. }
                 if matches!(self.name(*name), "getmembers" | "getnames")),
             _ => {
-                matches!(&self.known(iterable).object, Object::Instance(path) if path.starts_with("tarfile."))
+                matches!(&self.known(members).object, Object::Instance(path) if path.starts_with("tarfile."))
             }
         };
-        let members = blocks.iter().filter_map(|block| match block.terminator {
-            Terminator::ForNext { iterable, element, .. } if is_list(iterable) => Some(element),
+        let Op::Call { args, .. } = self.op(self.frame().inst) else { return false };
+        let chosen = |arg: &Arg| {
+            matches!(arg.kind, ArgKind::Keyword(name) if self.name(name) == "members") && !are_all(arg.value)
+        };
+        let mut loops = blocks.iter().filter_map(|block| match block.terminator {
+            Terminator::ForNext { iterable, element, .. } if are_all(iterable) => Some(element),
             _ => None,
         });
-        let is_asked = |member: ValueId| {
+        let gives_up = |member: ValueId| {
             blocks.iter().any(|block| match block.terminator {
-                Terminator::Branch { condition, .. } => self.depends_on(condition, member),
+                Terminator::Branch { condition, then, otherwise } => {
+                    let stays = |side| self.reaches(side, self.frame().block);
+                    self.depends_on(condition, member) && !(stays(then) && stays(otherwise))
+                }
                 _ => false,
             })
         };
-        self.keyword(args, "members").is_some() || members.into_iter().any(is_asked)
+        args.iter().any(chosen) || loops.any(gives_up)
+    }
+
+    /// Whether one block can be executed after another.
+    fn reaches(&self, from: BlockId, to: BlockId) -> bool {
+        let (mut pending, mut seen) = (vec![from], FxHashSet::default());
+        while let Some(block) = pending.pop() {
+            if block == to {
+                return true;
+            }
+            if seen.insert(block) {
+                pending.extend(self.function().blocks[block.index()].terminator.successors());
+            }
+        }
+        false
     }
 
     /// `requests.post("http://…", auth=…)`: a secret on a connection that is not encrypted.

@@ -92,17 +92,26 @@ impl Engine<'_> {
     fn is_own_host(&self, value: ValueId) -> bool {
         match self.op(value) {
             Op::Attribute { object, name } => match self.name(*name) {
-                "host" | "host_url" | "url_root" => true,
+                "host" | "host_url" | "url_root" => self.is_request_object(*object),
                 "netloc" | "hostname" => self.is_own_host(*object),
                 _ => false,
             },
             Op::Call { callee, args } => match self.op(*callee) {
-                Op::Attribute { name, .. } if self.name(*name) == "get_host" => true,
+                Op::Attribute { object, name } if self.name(*name) == "get_host" => {
+                    self.is_request_object(*object)
+                }
                 _ => {
                     self.is_path(*callee, &["urllib.parse.urlparse", "urllib.parse.urlsplit"])
                         && args.first().is_some_and(|arg| self.is_own_host(arg.value))
                 }
             },
+            _ => false,
+        }
+    }
+
+    fn is_request_object(&self, value: ValueId) -> bool {
+        match &self.known(value).object {
+            Object::Instance(path) | Object::Path(path) => path.ends_with(".request"),
             _ => false,
         }
     }
