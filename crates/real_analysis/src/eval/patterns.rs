@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::strings::{Arguments, positional, substitute};
+use crate::ir::ArgKind;
 use crate::library::Origin;
 use crate::rules::{self, Weakness};
 use crate::text::regex::backtracking::{Mode, Work, work};
@@ -62,7 +63,18 @@ impl Engine<'_> {
         let mask = known.map_or(Mask::ANY, |known| known.mask).intersect(hole.mask);
         let matched = Text::hole(Hole { mask, checks: Checks::NONE, ..hole });
         Some(match method {
-            "sub" | "subn" => substitute(pattern, positional(args, 0)?, &subject),
+            "sub" | "subn" => {
+                let replacement = positional(args, 0)?;
+                // A function is called with each match.
+                let replacement = match replacement.object {
+                    Object::Function(..) | Object::Bound(..) | Object::Partial(..) => {
+                        let found = Value::new(Object::Instance("re.match".into()), matched);
+                        self.call_from_library(replacement, &vec![(ArgKind::Positional, found)])
+                    }
+                    _ => replacement.clone(),
+                };
+                substitute(pattern, &replacement, &subject)
+            }
             "split" => subject.any_text_keeping_mask(),
             "findall" | "finditer" => Value::new(Object::Unknown, matched),
             _ => Value::new(Object::Instance("re.match".into()), matched),

@@ -88,6 +88,13 @@ impl Engine<'_> {
         {
             return self.facts_of_subset(value, receiver, allowed);
         }
+        // `table.get(key)`: the key is one of the table's.
+        if let ("get", true, [key]) = (name, truth, args)
+            && let Some(keys) = self.constant_members(&self.known(receiver))
+            && let Some(relation) = self.relation(key.value, value)
+        {
+            return relation.carry(Refinement::constants(keys.iter().map(|key| &**key)));
+        }
         let Some(relation) = self.relation(receiver, value) else { return Refinement::nothing() };
         let argument = first.map(|first| self.known(first));
         let proof = match (name, truth) {
