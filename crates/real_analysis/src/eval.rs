@@ -186,8 +186,8 @@ pub(crate) struct Engine<'a> {
     returns_pages: bool,
     /// Views that declare that they return pages.
     pages: FxHashSet<FunctionId>,
-    /// Parameters that a route makes numbers.
-    numeric_parts: FxHashSet<(FunctionId, Symbol)>,
+    /// What a route or a command line lets through for a parameter, or for a part of the path.
+    declared_parts: FxHashMap<FunctionId, FxHashMap<Box<str>, Refinement>>,
     /// Options of command lines, and whether they can only hold what the program allows.
     options_declared: FxHashMap<Box<str>, bool>,
     /// What the program assigned to members of libraries: `flask.g.user`.
@@ -248,7 +248,7 @@ impl<'a> Engine<'a> {
             all_private: roots::all_private(module),
             returns_pages: roots::returns_pages(module),
             pages: FxHashSet::default(),
-            numeric_parts: FxHashSet::default(),
+            declared_parts: FxHashMap::default(),
             options_declared: FxHashMap::default(),
             members: FxHashMap::default(),
             registered: crate::threat::routes(module),
@@ -465,7 +465,11 @@ impl<'a> Engine<'a> {
             if !self.frame().executed[pred.index()] || self.frame().values[operand.index()].is_none() {
                 continue;
             }
-            let value = self.value_at(*operand, *pred, None);
+            let mut value = self.value_at(*operand, *pred, None);
+            // `name and "report"`: what is false is no text of anybody's choice.
+            if value.taint() != 0 && self.truth_on_edge(*operand, *pred) == Some(false) {
+                value = Value::constant("");
+            }
             let target =
                 if prepared.dominators.is_back_edge(*pred, block) { &mut from_back } else { &mut joined };
             *target = Some(target.as_ref().map_or_else(|| value.clone(), |known| known.join(&value)));

@@ -190,6 +190,20 @@ pub(crate) struct Param {
 pub(crate) struct Annotation {
     pub(crate) name: Rc<str>,
     pub(crate) args: Vec<Annotation>,
+    /// What a text has to match: `constr(pattern="^[a-z]+$")`.
+    pub(crate) pattern: Option<Rc<str>>,
+}
+
+impl Annotation {
+    pub(crate) fn plain(name: &str) -> Self {
+        Self { name: name.into(), args: Vec::new(), pattern: None }
+    }
+
+    /// The pattern that the annotated text has to match.
+    pub(crate) fn pattern(&self) -> Option<&str> {
+        let inner = || self.args.iter().filter(|_| &*self.name != "|").find_map(Self::pattern);
+        self.pattern.as_deref().or_else(inner)
+    }
 }
 
 /// A basic block.

@@ -97,6 +97,25 @@ pub(crate) enum Origin {
     File,
 }
 
+/// How a language of templates marks values, and whether it escapes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// `{{ value }}`, escaped unless a filter says that it is safe: Flask, Django, Jinja that was told to.
+    Jinja,
+    /// The same, not escaped unless a filter does.
+    PlainJinja,
+    /// `{{ value }}`, escaped, and `{% raw value %}`.
+    Tornado,
+    /// `{{value}}`, escaped, and `{{!value}}`.
+    Bottle,
+    /// `${value}`, escaped by the filter `h`.
+    Mako,
+    /// `${value}`, escaped: Chameleon, Genshi.
+    Chameleon,
+    /// `$value`, `${value}`, as it is: `string.Template`.
+    Dollar,
+}
+
 /// What a call returns.
 #[derive(Debug, Clone)]
 pub(crate) enum Returns {
@@ -117,8 +136,10 @@ pub(crate) enum Returns {
     Masked(Mask),
     /// The first argument in a form of the program's own, which it may read back.
     Authentic,
-    /// A page made of a template, the first argument, and values, which it escapes.
-    Rendered,
+    /// A new object of this path that keeps the text of the template that it was made of.
+    Template(Arc<str>),
+    /// A page made of a template, the first argument or the receiver, and values.
+    Page(Dialect),
     /// The text of the first argument for HTML: `<`, `>`, `&` and quotes become entities.
     HtmlEscaped,
     /// The first argument, marked as HTML.

@@ -35,7 +35,7 @@ pub(crate) type Taint = u64;
 
 /// Properties of a hole that no set of characters expresses. They hold for every content that the hole can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Checks(pub(crate) u16);
+pub(crate) struct Checks(pub(crate) u32);
 
 impl Checks {
     pub(crate) const NONE: Self = Self(0);
@@ -72,6 +72,14 @@ impl Checks {
     pub(crate) const NO_DOUBLE_SLASH: Self = Self(32768);
     /// Between its first and last character there is no quote.
     pub(crate) const NO_QUOTE_INSIDE: Self = Self(4096);
+    /// JSON: a literal of JavaScript and of YAML.
+    pub(crate) const JSON: Self = Self(1 << 16);
+    /// Every backslash is doubled.
+    pub(crate) const BACKSLASHES_DOUBLED: Self = Self(1 << 18);
+    /// A text, where it could also be a mapping.
+    pub(crate) const IS_TEXT: Self = Self(1 << 19);
+    /// It begins with `http://` or `https://`.
+    pub(crate) const WEB_URL: Self = Self(1 << 17);
 
     pub(crate) fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0

@@ -11,6 +11,10 @@ use crate::library::{Api, NAMESPACE, Origin, Returns, UPLOADS};
 use crate::text::Text;
 use crate::value::{Captured, HeapId, Object, Value};
 
+/// Functions of a model that make one of data that is checked.
+pub(super) const VALIDATORS: &[&str] =
+    &["model_validate", "model_validate_json", "parse_obj", "parse_raw", "from_dict", "from_json"];
+
 impl Engine<'_> {
     /// A member of a library, which may itself be a source.
     pub(super) fn library_member(&mut self, path: &Rc<str>) -> Value {
@@ -20,6 +24,9 @@ impl Engine<'_> {
         let object = Object::Path(path.clone());
         if let Some(bits) = path.strip_prefix("stat.S_I").and_then(permission) {
             return Value::int(bits);
+        }
+        if let Some(known) = library_constant(path) {
+            return known;
         }
         match self.libraries.find(path) {
             Some(Api { returns: Returns::Source(origin, what), is_attribute: true, .. }) => {
@@ -51,6 +58,12 @@ impl Engine<'_> {
                 Value { text: member.text.join_taint(&object.text), ..member }
             }
             _ if let Some(data) = self.form_data(object, text) => data,
+            // The class of the program makes the object, whatever its base is.
+            Object::Class(class)
+                if VALIDATORS.contains(&text) && !self.module.classes[class.index()].fields.is_empty() =>
+            {
+                Value::new(Object::Method(Rc::new(object.clone()), name), Text::unknown())
+            }
             Object::Class(class) => self.class_attribute(*class, name, None),
             Object::Local(class, Some(heap)) => self.own_attribute(*class, *heap, name, object),
             Object::Local(class, None) => self.class_attribute(*class, name, Some(object)),
@@ -282,4 +295,25 @@ fn permission(name: &str) -> Option<i64> {
         _ => return None,
     };
     Some(bit << class(&name[1..])?)
+}
+
+/// Members of libraries that are the same everywhere.
+fn library_constant(path: &str) -> Option<Value> {
+    const LOWER: &str = "abcdefghijklmnopqrstuvwxyz";
+    const UPPER: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    const DIGITS: &str = "0123456789";
+    if path == "typing.TYPE_CHECKING" || path == "six.PY2" {
+        return Some(Value::bool(Some(false)));
+    }
+    Some(Value::constant(match path.strip_prefix("string.")? {
+        "ascii_lowercase" => LOWER.to_owned(),
+        "ascii_uppercase" => UPPER.to_owned(),
+        "ascii_letters" => format!("{LOWER}{UPPER}"),
+        "digits" => DIGITS.to_owned(),
+        "hexdigits" => format!("{DIGITS}abcdefABCDEF"),
+        "octdigits" => "01234567".to_owned(),
+        "punctuation" => "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~".to_owned(),
+        "whitespace" => " \t\n\r\x0b\x0c".to_owned(),
+        _ => return None,
+    }))
 }

@@ -11,10 +11,13 @@ mod construct;
 mod containers;
 mod library;
 mod options;
+mod routes;
 mod special;
+mod templates;
 mod unknown;
 
 use super::Engine;
+use super::attributes::VALIDATORS;
 use super::strings::{Arguments, positional};
 use super::subscripts::uploaded;
 use crate::ir::{Arg, ArgKind, ClassId, FunctionId, Op, Symbol, ValueId};
@@ -65,6 +68,9 @@ impl Engine<'_> {
                 // A method of a source: `request.args.get`.
                 if function.taint() == 0 || value.is_number() {
                     return value;
+                }
+                if path.ends_with(".to_dict") {
+                    return self.make_dict(&vec![(ArgKind::Positional, function.any_text())]);
                 }
                 let value = mixed(function, arguments);
                 let owner = path.strip_suffix(".get").and_then(|owner| owner.rsplit('.').next());
@@ -163,11 +169,25 @@ impl Engine<'_> {
                 return value;
             }
             if path.starts_with("re.match.") {
+                if let (Some(callee), "group") = (site.callee, text)
+                    && let Op::Attribute { object, .. } = self.op(callee)
+                {
+                    return self.group_of(*object, arguments, receiver);
+                }
                 return receiver.any_text_keeping_mask();
             }
             if self.libraries.find(&path).is_some() || matches!(receiver.object, Object::Path(_)) {
                 return self.call_library(site, &path, Some(receiver), arguments);
             }
+        }
+        if let (Object::Class(class), Some(data)) = (&receiver.object, positional(arguments, 0))
+            && VALIDATORS.contains(&text)
+            && let Some(record) = self.hostile_record(*class, data.taint())
+        {
+            return record;
+        }
+        if text == "to_dict" && arguments.is_empty() && receiver.taint() != 0 {
+            return self.make_dict(&vec![(ArgKind::Positional, receiver.clone())]);
         }
         if let Some(value) = self.record_method(receiver, text, arguments) {
             return value;
@@ -259,13 +279,11 @@ impl Engine<'_> {
         }
     }
 
-    /// `@app.route("/order/<int:number>")`: parts of the path that are numbers.
+    /// `@app.route("/order/<int:number>")`: what the parts of the path can be.
     fn note_converters(&mut self, function: FunctionId, arguments: &Arguments) {
         for text in arguments.iter().filter_map(|(_, value)| value.text.as_constant()) {
-            for name in numeric_parts(text) {
-                if let Some(name) = self.module.symbols.lookup(name) {
-                    self.numeric_parts.insert((function, name));
-                }
+            for (name, declared) in routes::parts(text) {
+                self.declared_parts.entry(function).or_default().insert(name.into(), declared);
             }
         }
     }
@@ -304,16 +322,6 @@ fn is_collection_of_documents(value: &Value) -> bool {
         }
         _ => false,
     }
-}
-
-/// The names of the parts of a route that can only be numbers: `<int:n>`, `<n:int>`, `{n:int}`.
-fn numeric_parts(route: &str) -> impl Iterator<Item = &str> {
-    let parts = route.split(['<', '{']).skip(1).filter_map(|part| part.split(['>', '}']).next());
-    parts.filter_map(|part| {
-        let (one, other) = part.split_once(':')?;
-        let numeric = |kind: &str| matches!(kind, "int" | "float" | "uuid" | "number");
-        if numeric(one) { Some(other) } else { numeric(other).then_some(one) }
-    })
 }
 
 /// Something computed from everything in sight.

@@ -21,7 +21,7 @@ mod relation;
 
 use super::Engine;
 use crate::facts::Refinement;
-use crate::ir::{BlockId, Op, Terminator, UnaryOp, ValueId};
+use crate::ir::{BinaryOp, BlockId, Op, Terminator, UnaryOp, ValueId};
 use crate::text::Checks;
 pub(super) use equal::{canonical, checked};
 
@@ -186,11 +186,18 @@ impl Engine<'_> {
                 }
             }
             // `ipaddress.ip_address(socket.gethostbyname(host)).is_private`
-            Op::Attribute { object, name } if INNER_NETWORK.contains(&self.name(*name)) && !truth => {
+            Op::Attribute { object, name }
+                if (INNER_NETWORK.contains(&self.name(*name)) && !truth)
+                    || (self.name(*name) == "is_global" && truth) =>
+            {
                 let asked = self.depends_on(*object, query.value);
                 Refinement::checks(if asked { Checks::HOST_CHECKED } else { Checks::NONE })
             }
             Op::Call { callee, args } => self.facts_of_test(query, condition, *callee, args, truth),
+            // `set(x) - ALLOWED` is empty.
+            Op::Binary { op: BinaryOp::Subtract, left, right } if !truth => {
+                self.facts_of_subset(query.value, *left, *right)
+            }
             _ => Refinement::nothing(),
         }
     }

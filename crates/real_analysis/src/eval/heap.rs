@@ -75,6 +75,8 @@ pub(super) enum Role {
     Whole,
     /// One of the pairs that `items()`, `zip` and the like give.
     Pair,
+    /// One of the rows that `zip` gives of columns that are known.
+    Row(u32),
     /// A slice, or what `*rest` unpacks.
     Slice,
     /// What `*rest` of a called function collects.
@@ -221,7 +223,7 @@ impl Engine<'_> {
     }
 
     /// Whether what is evaluated may run more than once in this call of the outermost function.
-    fn is_in_loop(&self) -> bool {
+    pub(super) fn is_in_loop(&self) -> bool {
         self.frames.iter().rev().any(|frame| self.lines(frame).is_in_loop(frame.block))
     }
 
@@ -323,6 +325,13 @@ impl Engine<'_> {
             let element = self.any_element(other);
             self.store_rest(kept, &element);
         }
+    }
+
+    /// Every key and value of a dictionary, where all are known.
+    pub(super) fn entries(&self, id: HeapId) -> Option<Vec<(Key, Value)>> {
+        let object = &self.heap[id.0 as usize];
+        let known = object.is_dict && object.rest.is_none() && object.keys.is_none();
+        known.then(|| object.fields.clone())
     }
 
     pub(super) fn clear(&mut self, id: HeapId) {

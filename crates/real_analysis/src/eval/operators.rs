@@ -72,6 +72,13 @@ impl Engine<'_> {
                 self.merge_into(heap, right);
                 self.container(heap)
             }
+            // One of two sets, of which one is known.
+            BinaryOp::And
+                if !left.is_number()
+                    && [left, right].iter().any(|side| matches!(side.object, Object::Container(_))) =>
+            {
+                self.intersection(left, right)
+            }
             BinaryOp::Or | BinaryOp::And => {
                 let joined = left.join(right);
                 if left.is_number() && right.is_number() { Value::number() } else { joined }

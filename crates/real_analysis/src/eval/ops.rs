@@ -34,8 +34,8 @@ impl Engine<'_> {
                 self.attribute(&object, *name)
             }
             Op::Subscript { object, index } => {
-                let (object, index) = (self.get(*object), self.get(*index));
-                self.subscript(&object, &index)
+                let (value, index) = (self.get(*object), self.get(*index));
+                self.subscript_of(*object, &value, &index)
             }
             Op::Slice { object, bounds } => {
                 let object = self.get(*object);

@@ -2,7 +2,8 @@
 
 use super::Engine;
 use super::strings::{Arguments, positional, substitute};
-use crate::ir::ArgKind;
+use crate::facts::Refinement;
+use crate::ir::{ArgKind, Op, ValueId};
 use crate::library::Origin;
 use crate::rules::{self, Weakness};
 use crate::text::regex::backtracking::{Mode, Work, work};
@@ -81,6 +82,39 @@ impl Engine<'_> {
         })
     }
 
+    /// `match.group("name")`, `match[1]`: what the group of the pattern can hold, where the match was made in this function.
+    pub(super) fn group_of(&self, found: ValueId, args: &Arguments, whole: &Value) -> Value {
+        let any = whole.any_text_keeping_mask();
+        let wanted = match args.first().map(|(_, value)| (&value.object, value.text.as_constant())) {
+            Some((Object::Int(index), _)) => index.to_string(),
+            Some((Object::Text, Some(name))) => name.to_owned(),
+            None => "0".to_owned(),
+            _ => return any,
+        };
+        let Op::Call { callee, args } = self.op(found) else { return any };
+        let pattern = match self.op(*callee) {
+            Op::Attribute { object, .. }
+                if !self.known(*callee).path_name().is_some_and(|path| path.starts_with("re.")) =>
+            {
+                self.known(*object)
+            }
+            _ => args.first().map_or_else(Value::unknown, |arg| self.known(arg.value)),
+        };
+        let pattern = pattern.text.as_constant();
+        if wanted == "0" {
+            let Some((checks, texts)) = pattern.and_then(|pattern| regex::shape(pattern, true)) else {
+                return any;
+            };
+            let proof = match &texts {
+                Some(texts) => Refinement::constants(texts.iter().map(String::as_str)),
+                None => Refinement::checks(checks),
+            };
+            return any.refined(&proof);
+        }
+        let mask = pattern.and_then(|pattern| regex::group(pattern, &wanted));
+        mask.map_or(any.clone(), |mask| any.refined(&Refinement::mask(mask)))
+    }
+
     fn check_work(&mut self, pattern: &Value, subject: &Value, mode: Mode) {
         let hole = subject.text.summary();
         let number = hole.mask.within(Mask::NUMBER);
@@ -101,7 +135,8 @@ impl Engine<'_> {
     fn check_pattern_source(&mut self, pattern: &Value) {
         let hole = pattern.text.summary();
         let from_request = self.confidence_of(hole.taint) >= rules::origin_weight(Origin::Request);
-        let special = hole.mask.intersects(Mask::ascii(b"*+{")) && !hole.checks.has(Checks::REGEX_ESCAPED);
+        let escaped = pattern.text.is_checked(Checks::REGEX_ESCAPED);
+        let special = hole.mask.intersects(Mask::ascii(b"*+{")) && !escaped;
         if hole.taint != 0 && from_request && special {
             let message = rules::message(Weakness::OpenPattern, &self.origin_of(hole.taint));
             self.report_taint(Weakness::OpenPattern, message, hole.taint, 0.9);

@@ -4,13 +4,14 @@ use super::Engine;
 use rustc_hash::FxHashSet;
 
 use super::heap::Key;
+use crate::facts::Refinement;
 use crate::ir::{
     Annotation, ClassId, Function, FunctionId, FunctionKind, Module, Op, Param, ParamKind, Symbol,
 };
 use crate::library::{
     COMMAND_LINES, ERROR_DECORATORS, HARMLESS_TYPES, Origin, PAGE_FRAMEWORKS, UPLOAD, WEB_FRAMEWORKS,
 };
-use crate::text::{Taint, Text};
+use crate::text::{Taint, Text, regex};
 use crate::value::{Object, Value};
 use crate::{Mode, ThreatModel};
 
@@ -147,13 +148,24 @@ impl Engine<'_> {
             }
             let default = self.default_of(function, index);
             match caller {
-                Some(_) if self.numeric_parts.contains(&(function, param.name)) => Value::number(),
                 Some(_) if handles_errors && !self.is_request(param) => Value::unknown(),
-                Some(origin) => self.hostile_param(param, default.as_ref(), origin),
+                Some(origin) => {
+                    let value = self.hostile_param(param, default.as_ref(), origin);
+                    self.as_declared(function, self.name(param.name), value)
+                }
                 None => typed_param(param),
             }
         });
         params.collect::<Vec<_>>()
+    }
+
+    /// A part of a path, as far as the route lets it through.
+    pub(super) fn as_declared(&self, function: FunctionId, name: &str, value: Value) -> Value {
+        match self.declared_parts.get(&function).and_then(|parts| parts.get(name)) {
+            Some(declared) if declared.number => Value::number(),
+            Some(declared) => value.refined(declared),
+            None => value,
+        }
     }
 
     /// Whether a framework calls the function with an exception.
@@ -235,7 +247,8 @@ impl Engine<'_> {
             Some("str" | "bytes") if param.kind == ParamKind::Ordinary => Object::Text,
             _ => Object::Unknown,
         };
-        Value::new(object, Text::tainted(taint))
+        let value = Value::new(object, Text::tainted(taint));
+        annotated.map_or_else(|| value.clone(), |annotation| matching(annotation, &value))
     }
 }
 
@@ -253,14 +266,24 @@ impl Engine<'_> {
 
     /// An object of a class of the program with declared fields, every one as its annotation allows.
     fn hostile_object(&mut self, annotation: &Annotation, taint: Taint) -> Option<Value> {
-        let class = self.class_named(&annotation.name)?;
+        self.hostile_record(self.class_named(&annotation.name)?, taint)
+    }
+
+    /// The same for an object that the class makes of hostile data: `Item.model_validate(request.get_json())`.
+    pub(super) fn hostile_record(&mut self, class: ClassId, taint: Taint) -> Option<Value> {
         let fields = &self.module.classes[class.index()].fields;
         if fields.is_empty() {
             return None;
         }
         let fields = fields.iter().map(|(field, annotation)| {
-            let value = if is_harmless(annotation) { typed(annotation) } else { Value::tainted(taint) };
-            (Key::Name(self.module.symbols.shared(*field)), value)
+            let kind = self.class_named(&annotation.name);
+            let value = match &*annotation.name {
+                _ if is_harmless(annotation) => typed(annotation),
+                _ if kind.is_some_and(|kind| self.is_enumeration(kind)) => Value::unknown(),
+                "str" => Value::string(Text::tainted(taint)),
+                _ => Value::tainted(taint),
+            };
+            (Key::Name(self.module.symbols.shared(*field)), matching(annotation, &value))
         });
         let heap = self.hostile_heap(fields.collect(), Value::tainted(taint));
         Some(Value::new(Object::Local(class, Some(heap)), Text::tainted(taint)))
@@ -328,6 +351,15 @@ pub(super) fn returns_pages(module: &Module) -> bool {
     };
     let pages = imports().any(|name| PAGE_FRAMEWORKS.contains(&name));
     pages || !imports().any(|name| WEB_FRAMEWORKS.contains(&name))
+}
+
+/// A value that matches the pattern of its annotation.
+fn matching(annotation: &Annotation, value: &Value) -> Value {
+    let known = annotation.pattern().and_then(|pattern| regex::parse(pattern, false));
+    match known.filter(|known| known.anchored_start && known.anchored_end) {
+        Some(known) => value.refined(&Refinement::mask(known.mask)),
+        None => value.clone(),
+    }
 }
 
 fn typed_param(param: &Param) -> Value {

@@ -11,6 +11,7 @@ use super::strings::{Arguments, positional};
 use crate::ir::{Arg, ArgKind, BlockId, Module, Op, Terminator, ValueId};
 use crate::library::Slot;
 use crate::library::settings::{Posture, SETTINGS, Setting, When};
+use crate::missing::has_word;
 use crate::names::{is_secret, snake_case};
 use crate::rules::Weakness;
 use crate::text::Segment;
@@ -39,7 +40,8 @@ impl Engine<'_> {
         let Some(settings) = INDEX.get(path) else { return };
         for setting in settings {
             let checked = setting.posture == Posture::UncheckedArchive && self.checks_members();
-            if !checked && self.matters(setting, args) {
+            let harmless = setting.posture == Posture::PlainCookie && says_nothing(args);
+            if !checked && !harmless && self.matters(setting, args) {
                 self.report_posture(setting.posture);
             }
         }
@@ -204,4 +206,11 @@ impl Engine<'_> {
             }
         }
     }
+}
+
+/// Whether a cookie is one that anybody may read and change: the colours of the page.
+fn says_nothing(args: &Arguments) -> bool {
+    let name = positional(args, 0).and_then(|name| name.text.as_constant());
+    let words = ["theme", "lang", "language", "locale", "timezone", "color", "colour", "consent", "currency"];
+    name.is_some_and(|name| has_word(&snake_case(name), &words))
 }

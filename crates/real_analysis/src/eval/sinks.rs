@@ -8,7 +8,7 @@ use crate::grammar::{code, path};
 use crate::ir::{FunctionId, Terminator, ValueId};
 use crate::library::{self, Api, Concept, Origin};
 use crate::rules::{self, Situation, Weakness};
-use crate::text::{Segment, Taint, Text};
+use crate::text::{Checks, Segment, Taint, Text};
 use crate::value::{Object, Value};
 
 /// How sure it is that code that cannot be read is a weakness. It is rather a reason for a judge to trust nothing else.
@@ -71,7 +71,7 @@ impl Engine<'_> {
     /// code is dangerous in any case.
     fn check_query(&mut self, query: &Value, origin: ValueId, situation: &Situation) {
         let Object::Container(heap) = query.object else {
-            if query.object != Object::Text && !query.is_number() {
+            if query.object != Object::Text && !query.is_number() && !query.text.is_checked(Checks::IS_TEXT) {
                 self.judge(Concept::Document, "", &query.text, origin, situation);
             }
             return;
@@ -86,6 +86,7 @@ impl Engine<'_> {
                 _ if is_code => self.judge_as_given(Concept::Script, "", &value.text, origin, situation),
                 Object::Container(_) => self.check_query(&value, origin, situation),
                 Object::Text => {}
+                _ if value.text.is_checked(Checks::IS_TEXT) => {}
                 // The operator is the program's own.
                 _ if is_operator || value.is_number() => {}
                 _ => self.judge_as_given(Concept::Document, "", &value.text, origin, situation),

@@ -58,6 +58,11 @@ impl Engine<'_> {
             "replace" => {
                 Value::string(replace(text, constant(0), positional(args, 1).map(|value| &value.text)))
             }
+            "join" if is_markup(receiver) => {
+                let iterable = positional(args, 0).cloned().unwrap_or_else(Value::unknown);
+                let joined = Value::string(self.join(text, &iterable));
+                escaped_parts(receiver, &joined)
+            }
             "join" => {
                 let iterable = positional(args, 0).cloned().unwrap_or_else(Value::unknown);
                 Value::string(self.join(text, &iterable))
@@ -68,7 +73,8 @@ impl Engine<'_> {
             }
             "format" => Value::string(self.format_method(text, args)),
             "format_map" => {
-                Value::string(Text::hole(receiver.text.concat(&positional(args, 0)?.text).summary()))
+                let fields = vec![(ArgKind::DoubleStar, positional(args, 0)?.clone())];
+                Value::string(self.format_method(text, &fields))
             }
             "split" | "rsplit" | "splitlines" | "partition" | "rpartition" => {
                 let whole = text.summary();
@@ -289,10 +295,13 @@ fn both_cases(hole: Hole) -> Hole {
 
 fn translated(hole: Hole, table: Option<&Value>) -> Hole {
     match table {
-        // `str.maketrans("", "", removed)` leaves its third argument in the text of the table.
+        // The text of a table are the characters that it replaces, and maybe those that come in their places.
         Some(table) if matches!(&table.object, Object::Instance(path) if &**path == "str.maketrans") => {
-            let removed = table.text.as_constant().map_or(Mask::NONE, Mask::of);
-            Hole { mask: hole.mask.minus(removed), ..hole }
+            let texts = table.text.as_constants().unwrap_or_default();
+            let mut masks = texts.iter().map(|text| Mask::of(text));
+            let replaced = masks.next().unwrap_or(Mask::NONE);
+            let mask = masks.fold(hole.mask.minus(replaced), Mask::union);
+            Hole { mask, checks: Checks::NONE, ..hole }
         }
         // A table of another file that is named after what it does.
         Some(Value { object: Object::Path(path), .. }) if path.to_ascii_lowercase().contains("escape") => {
@@ -326,12 +335,23 @@ fn replace(text: &Text, from: Option<&str>, to: Option<&Text>) -> Text {
     };
     text.map(
         &|hole| {
-            let doubled = from == "'" && (to == "''" || to == "\\'");
+            // `\\'` ends the literal after all where the backslash comes from outside, and in SQLite in any case.
+            let harmless = !hole.mask.has('\\') || hole.checks.has(Checks::BACKSLASHES_DOUBLED);
+            let escaped = to == "\\'" && harmless;
+            let doubled = from == "'" && (to == "''" || escaped);
             // Doubling keeps the character: what is left is a sequence of doubled ones.
-            let mask = hole.mask.minus(removed).union(Mask::of(to));
+            let left = hole.mask.minus(removed);
+            // Where one is doubled it cannot end a name in quotes of its kind, and that is what it can do.
+            let is_name = matches!((from, to), ("\"", "\"\"") | ("`", "``"));
+            let mask = if is_name { left } else { left.union(Mask::of(to)) };
             let spoils = (from == ".." && to.is_empty()) || to.contains('\n');
             let parent = if spoils { Checks::NONE } else { hole.checks };
-            Hole { mask, checks: if doubled { parent.with(Checks::QUOTES_DOUBLED) } else { parent }, ..hole }
+            let checks = match (from, to) {
+                _ if doubled => parent.with(Checks::QUOTES_DOUBLED),
+                ("\\", "\\\\") => parent.with(Checks::BACKSLASHES_DOUBLED),
+                _ => parent,
+            };
+            Hole { mask, checks, ..hole }
         },
         &|constant| constant.replace(from, to),
     )

@@ -2,10 +2,16 @@
 
 use super::Engine;
 use super::heap::{HeapObject, Key, Role, key_of};
-use crate::ir::{ClassId, Item, Position, SequenceKind, ValueId};
+use crate::ir::{ArgKind, ClassId, Item, Op, Position, SequenceKind, ValueId};
 use crate::library::{NAMESPACE, TEXT_PARTS, UPLOAD, UPLOADS};
-use crate::text::Text;
+use crate::text::{Checks, Text};
 use crate::value::{HeapId, Object, Value};
+
+/// Slices up to this length are short.
+const MAX_SHORT: i64 = 256;
+
+/// Attributes of requests under which the named parts of the path are.
+const PATH_PARTS: &[&str] = &["match_info", "path_params", "matchdict", "view_args", "path_kwargs", "kwargs"];
 
 impl Engine<'_> {
     pub(super) fn subscript(&mut self, object: &Value, index: &Value) -> Value {
@@ -55,6 +61,20 @@ impl Engine<'_> {
         }
     }
 
+    /// A subscript of an expression that says more than its value: a match, the parts of a path.
+    pub(super) fn subscript_of(&mut self, id: ValueId, object: &Value, index: &Value) -> Value {
+        if matches!(&object.object, Object::Instance(path) if &**path == "re.match") {
+            return self.group_of(id, &vec![(ArgKind::Positional, index.clone())], object);
+        }
+        let value = self.subscript(object, index);
+        let Op::Attribute { name, .. } = self.op(id) else { return value };
+        let part = index.text.as_constant();
+        match part.filter(|_| PATH_PARTS.contains(&self.name(*name))) {
+            Some(part) => self.as_declared(self.frame().function, part, value),
+            None => value,
+        }
+    }
+
     /// Something inside a value; parts of a request that only hold texts give texts.
     pub(super) fn part_of_request(&self, object: &Value) -> Value {
         let part = object.any_text_keeping_mask();
@@ -92,8 +112,14 @@ impl Engine<'_> {
             }
             return Value { elements: object.elements.clone(), ..self.container(part) };
         }
-        let text = Text::hole(object.text.summary());
-        Value { object: Object::Unknown, text, elements: object.elements.clone() }
+        if let [Some(None | Some(0)), Some(Some(0)), _] = known {
+            return Value::constant("");
+        }
+        let mut hole = object.text.summary();
+        if matches!(known, [Some(None | Some(0..)), Some(Some(0..MAX_SHORT)), _]) {
+            hole.checks = hole.checks.with(Checks::SHORT);
+        }
+        Value { object: Object::Unknown, text: Text::hole(hole), elements: object.elements.clone() }
     }
 
     pub(super) fn store_subscript(&mut self, object: &Value, index: &Value, value: &Value) {

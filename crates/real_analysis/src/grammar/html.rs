@@ -2,13 +2,14 @@
 //! tag without quotes or in a script when it can be more than a word.
 
 use super::{Verdict, scan};
-use crate::text::{Hole, Mask, Segment, Text};
+use crate::text::{Checks, Hole, Mask, Segment, Text};
 
 #[derive(Clone, PartialEq)]
 enum State {
     Text,
     Tag(String),
-    Attribute(String, char),
+    /// Its element, its quote, and whether a URL begins here.
+    Attribute(String, char, bool),
     Script,
 }
 
@@ -28,8 +29,19 @@ pub(crate) fn escaped(text: &Text, quotes: bool) -> Text {
 fn breaks(state: &State, hole: Hole) -> Option<f32> {
     let dangerous = match state {
         State::Text => hole.mask.has('<'),
-        State::Attribute(_, quote) => hole.mask.has(*quote),
+        State::Attribute(_, quote, begins_url) => {
+            let runs = *begins_url && hole.mask.has(':') && !hole.checks.has(Checks::WEB_URL);
+            let is_script =
+                runs && !hole.checks.has(Checks::HOST_CHECKED) && !hole.checks.has(Checks::ROOTED);
+            if !hole.mask.has(*quote) {
+                // Who may follow a link to anywhere may also follow it to `javascript:`.
+                return is_script.then_some(0.7);
+            }
+            true
+        }
         State::Tag(_) => !hole.mask.within(Mask::WORD.union(Mask::ascii(b"-.#%"))),
+        // A literal that cannot end the script.
+        State::Script if hole.checks.has(Checks::JSON) => hole.mask.has('<'),
         State::Script => !hole.mask.within(Mask::NUMBER),
     };
     dangerous.then_some(0.9)
@@ -50,11 +62,16 @@ fn advance(state: &mut State, text: &str) {
             }
             State::Tag(name) => match character {
                 '>' => *state = if name == "script" { State::Script } else { State::Text },
-                '"' | '\'' => *state = State::Attribute(std::mem::take(name), character),
+                '"' | '\'' => {
+                    let before = &text[..text.len() - rest.len()];
+                    *state = State::Attribute(std::mem::take(name), character, names_url(before));
+                }
                 _ => {}
             },
-            State::Attribute(name, quote) if *quote == character => *state = State::Tag(std::mem::take(name)),
-            State::Attribute(..) => {}
+            State::Attribute(name, quote, _) if *quote == character => {
+                *state = State::Tag(std::mem::take(name));
+            }
+            State::Attribute(_, _, begins_url) => *begins_url = false,
             State::Script => {
                 if rest.get(..8).is_some_and(|end| end.eq_ignore_ascii_case("</script")) {
                     *state = State::Tag(String::new());
@@ -63,6 +80,15 @@ fn advance(state: &mut State, text: &str) {
         }
         rest = after;
     }
+}
+
+/// Whether a tag ends with the name of an attribute that is a URL which a browser follows: `<a href=`.
+fn names_url(before: &str) -> bool {
+    let Some(name) = before.trim_end().strip_suffix('=') else { return false };
+    let name = name.trim_end().to_ascii_lowercase();
+    ["href", "action", "formaction"].iter().any(|url| {
+        name.strip_suffix(url).is_some_and(|rest| rest.ends_with(|last: char| last.is_ascii_whitespace()))
+    })
 }
 
 /// Elements of HTML. A text with only other tags, and none that closes one, is rather what an object looks like: `<Module x>`.

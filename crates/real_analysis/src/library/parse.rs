@@ -9,14 +9,15 @@
 //! ```
 //!
 //! The results are `clean` (the default), `number`, `mixed` (all arguments and the receiver), `same` (the receiver or the first
-//! argument), `source ORIGIN "what"`, `object PATH`, `made PATH` (of the arguments), `only "characters"`, `without
+//! argument), `source ORIGIN "what"`, `object PATH`, `made PATH` (of the arguments), `template PATH` (an object that keeps the
+//! template's text), `page LANGUAGE` (a template, the receiver or the first argument, with values), `only "characters"`, `without
 //! "characters"` (`a-z` is a range; `-` at an end is itself), and what escaping functions and functions of paths give.
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{Api, BY_NAME, Concept, Library, Origin, RECEIVER, Returns, Slot};
+use super::{Api, BY_NAME, Concept, Dialect, Library, Origin, RECEIVER, Returns, Slot};
 use crate::text::Mask;
 
 /// A line of a library file that is no entry.
@@ -171,7 +172,8 @@ fn returns(text: &str) -> Result<Returns, String> {
         "only" => Returns::Masked(characters(quoted(rest)?)),
         "without" => Returns::Masked(Mask::ANY.minus(characters(quoted(rest)?))),
         "authentic" => Returns::Authentic,
-        "rendered" => Returns::Rendered,
+        "template" if is_path(rest) => Returns::Template(Arc::from(rest)),
+        "page" => Returns::Page(dialect_of(rest)?),
         "html-escaped" => Returns::HtmlEscaped,
         "marked" => Returns::Marked,
         "shell-quoted" => Returns::ShellQuoted,
@@ -181,6 +183,19 @@ fn returns(text: &str) -> Result<Returns, String> {
         "joined-path" => Returns::JoinedPath,
         "joined-url" => Returns::JoinedUrl,
         _ => return Err(format!("`{text}` is no result")),
+    })
+}
+
+fn dialect_of(name: &str) -> Result<Dialect, String> {
+    Ok(match name {
+        "jinja" => Dialect::Jinja,
+        "plain-jinja" => Dialect::PlainJinja,
+        "tornado" => Dialect::Tornado,
+        "bottle" => Dialect::Bottle,
+        "mako" => Dialect::Mako,
+        "chameleon" => Dialect::Chameleon,
+        "dollar" => Dialect::Dollar,
+        _ => return Err(format!("`{name}` is no language of templates")),
     })
 }
 

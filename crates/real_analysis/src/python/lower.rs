@@ -1,6 +1,8 @@
 //! From the syntax tree to the IR: scopes and functions. Statements and expressions have their own files.
 
-use ruff_python_ast::{Expr, ParameterWithDefault, Parameters, Stmt};
+use std::rc::Rc;
+
+use ruff_python_ast::{Expr, Keyword, ParameterWithDefault, Parameters, Stmt};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::scope::Bindings;
@@ -233,14 +235,22 @@ impl<'a> Lowering<'a> {
 
     /// Parameters in the order ordinary, `*rest`, keyword-only, `**rest`: the order in which [`Self::defaults`] counts.
     fn params(&mut self, params: &'a Parameters) {
-        let ordinary =
-            params.posonlyargs.iter().chain(&params.args).map(|p| (&p.parameter, ParamKind::Ordinary));
-        let rest = params.vararg.iter().map(|p| (&**p, ParamKind::Rest));
-        let keyword = params.kwonlyargs.iter().map(|p| (&p.parameter, ParamKind::KeywordOnly));
-        let keyword_rest = params.kwarg.iter().map(|p| (&**p, ParamKind::KeywordRest));
-        for (index, (param, kind)) in ordinary.chain(rest).chain(keyword).chain(keyword_rest).enumerate() {
+        let ordinary = params
+            .posonlyargs
+            .iter()
+            .chain(&params.args)
+            .map(|p| (&p.parameter, ParamKind::Ordinary, p.default()));
+        let rest = params.vararg.iter().map(|p| (&**p, ParamKind::Rest, None));
+        let keyword = params.kwonlyargs.iter().map(|p| (&p.parameter, ParamKind::KeywordOnly, p.default()));
+        let keyword_rest = params.kwarg.iter().map(|p| (&**p, ParamKind::KeywordRest, None));
+        for (index, (param, kind, default)) in
+            ordinary.chain(rest).chain(keyword).chain(keyword_rest).enumerate()
+        {
             let name = self.symbol(&param.name);
-            let annotation = param.annotation.as_deref().map(annotation);
+            let mut annotation = param.annotation.as_deref().map(annotation);
+            if let (Some(annotation), Some(default)) = (&mut annotation, default) {
+                annotation.pattern = annotation.pattern.take().or_else(|| declared_pattern(default));
+            }
             let range = range_of(param);
             self.scope().params.insert(param.name.as_str());
             self.builder().function.params.push(Param { name, kind, range, annotation });
@@ -321,21 +331,36 @@ impl Scope<'_> {
 
 /// An annotation as a dotted name with arguments.
 pub(super) fn annotation(expression: &Expr) -> Annotation {
-    let plain = |name: &str| Annotation { name: name.into(), args: Vec::new() };
+    let plain = Annotation::plain;
     match expression {
         Expr::Subscript(subscript) => {
             let args = match &*subscript.slice {
                 Expr::Tuple(tuple) => tuple.elts.iter().map(annotation).collect(),
                 single => vec![annotation(single)],
             };
-            Annotation { name: dotted(&subscript.value).unwrap_or_default().into(), args }
+            Annotation { args, ..plain(&dotted(&subscript.value).unwrap_or_default()) }
         }
         Expr::BinOp(union) => {
-            Annotation { name: "|".into(), args: vec![annotation(&union.left), annotation(&union.right)] }
+            Annotation { args: vec![annotation(&union.left), annotation(&union.right)], ..plain("|") }
         }
         Expr::NoneLiteral(_) => plain("None"),
         Expr::StringLiteral(text) => plain(text.value.to_str()),
+        Expr::Call(call) => {
+            let name = dotted(&call.func).unwrap_or_default();
+            Annotation { pattern: declared_pattern(expression), ..plain(&name) }
+        }
         other => plain(&dotted(other).unwrap_or_default()),
+    }
+}
+
+/// `Field(pattern="^[a-z]+$")`, `Query(regex=r"^\w+$")`: the pattern.
+pub(super) fn declared_pattern(expression: &Expr) -> Option<Rc<str>> {
+    let Expr::Call(call) = expression else { return None };
+    let is_pattern = |name: &str| matches!(name, "pattern" | "regex");
+    let named = |keyword: &&Keyword| keyword.arg.as_ref().is_some_and(|name| is_pattern(name.as_str()));
+    match &call.arguments.keywords.iter().find(named)?.value {
+        Expr::StringLiteral(text) => Some(text.value.to_str().into()),
+        _ => None,
     }
 }
 

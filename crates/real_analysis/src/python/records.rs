@@ -41,7 +41,7 @@ impl<'a> Lowering<'a> {
 
 /// `"x y"`, `"x, y"`, `["x", "y"]`, `[("x", int), ("y", int)]`.
 fn fields(call: &ExprCall) -> Option<Vec<(String, Annotation)>> {
-    let untyped = || Annotation { name: "".into(), args: Vec::new() };
+    let untyped = || Annotation::plain("");
     let items = match call.arguments.args.get(1)? {
         Expr::StringLiteral(names) => {
             let names = names.value.to_str().split([' ', ',', '\n']).filter(|name| !name.is_empty());

@@ -49,7 +49,9 @@ impl<'a> Lowering<'a> {
             Stmt::AnnAssign(assign) => {
                 if let (Some(class), Expr::Name(name)) = (self.class_of_scope(), &*assign.target) {
                     let field = self.symbol(&name.id);
-                    let annotation = super::lower::annotation(&assign.annotation);
+                    let mut annotation = super::lower::annotation(&assign.annotation);
+                    let declared = assign.value.as_deref().and_then(super::lower::declared_pattern);
+                    annotation.pattern = annotation.pattern.or(declared);
                     self.module.classes[class.index()].fields.push((field, annotation));
                 }
                 if let Some(value) = &assign.value {

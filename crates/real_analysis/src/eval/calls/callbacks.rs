@@ -8,6 +8,7 @@ use crate::eval::Engine;
 use crate::eval::heap::Key;
 use crate::eval::strings::{Arguments, positionals};
 use crate::ir::ArgKind;
+use crate::library::Returns;
 use crate::value::{Object, Value};
 
 impl Engine<'_> {
@@ -15,7 +16,13 @@ impl Engine<'_> {
     pub(super) fn call_back(&mut self, arguments: &Arguments) -> Option<Value> {
         let is_function = |value: &Value| match &value.object {
             Object::Function(..) | Object::Bound(..) | Object::Partial(..) => true,
-            Object::Path(path) => self.libraries.find(path).is_some_and(|api| !api.sinks.is_empty()),
+            Object::Path(path) => self.libraries.find(path).is_some_and(|api| {
+                let changes = matches!(
+                    api.returns,
+                    Returns::ShellQuoted | Returns::HtmlEscaped | Returns::UrlQuoted | Returns::Masked(_)
+                );
+                changes || !api.sinks.is_empty()
+            }),
             _ => false,
         };
         let at = arguments.iter().position(|(_, value)| is_function(value))?;

@@ -30,7 +30,7 @@ impl Engine<'_> {
     ) -> Option<Value> {
         let is_dict = self.heap[heap.0 as usize].is_dict;
         let value = match (name, args.len()) {
-            ("append" | "add" | "appendleft", 1) => {
+            ("append" | "add" | "appendleft", 1) | ("put" | "put_nowait", 1..) if !is_dict => {
                 self.append(heap, positional(args, 0)?);
                 Value::none()
             }
@@ -53,6 +53,14 @@ impl Engine<'_> {
             ("extend" | "update" | "extendleft" | "__iadd__", 1) => {
                 self.extend(heap, positional(args, 0)?);
                 Value::none()
+            }
+            ("intersection", _) if !is_dict => {
+                let sides = positionals(args).cloned().collect::<Vec<_>>();
+                let mut common = self.container(heap);
+                for side in &sides {
+                    common = self.intersection(&common, side);
+                }
+                return Some(common);
             }
             ("union" | "symmetric_difference", _) => {
                 let all = self.copy(site.id, Role::Copy, heap);
@@ -91,7 +99,7 @@ impl Engine<'_> {
                 let pairs = self.pairs(&keys, &values);
                 return Some(self.element(&pairs));
             }
-            ("popleft", 0) => self.pop(heap, Some(&Value::int(0))),
+            ("popleft", 0) | ("get" | "get_nowait", 0) if !is_dict => self.pop(heap, Some(&Value::int(0))),
             ("__getitem__", 1) => self.load_key(heap, key_of(positional(args, 0)?).as_ref()),
             ("keys", 0) => {
                 let keys = self.iterated(heap);
@@ -113,6 +121,10 @@ impl Engine<'_> {
                 self.reverse(heap);
                 Value::none()
             }
+            ("remove", 1) if let Some(index) = self.index_of(heap, positional(args, 0)?) => {
+                self.pop(heap, Some(&Value::int(index)));
+                Value::none()
+            }
             ("sort" | "reverse" | "remove" | "discard", _) => {
                 self.forget_positions(heap);
                 Value::none()
@@ -126,6 +138,25 @@ impl Engine<'_> {
             self.refresh_container(*object, heap);
         }
         Some(value)
+    }
+
+    /// Where a list surely has a value: the first element that is known to be it, where no earlier one may be equal.
+    fn index_of(&self, heap: HeapId, value: &Value) -> Option<i64> {
+        let length = self.length(heap)?;
+        let differ = |a: &Value| a.text.as_constant().is_some() != value.text.as_constant().is_some();
+        let element = |index: i64| self.load_key(heap, Some(&Key::Index(index)));
+        let found = (0..length).find(|index| element(*index) == *value)?;
+        (0..found).all(|index| differ(&element(index))).then_some(found)
+    }
+
+    /// `a & b`: every element is one of both, so one of the constants of either.
+    pub(in crate::eval) fn intersection(&mut self, left: &Value, right: &Value) -> Value {
+        let mut one = if self.constant_members(right).is_some() { right.clone() } else { left.clone() };
+        if one.taint() != 0 && right.taint() == 0 {
+            one = right.clone();
+        }
+        let element = self.element(&one);
+        self.list_of(&element)
     }
 
     pub(in crate::eval) fn extend(&mut self, heap: HeapId, with: &Value) {
@@ -219,13 +250,52 @@ impl Engine<'_> {
                     let key = key_of(&Value::constant(self.module.symbols.shared(*name)));
                     self.store_key(heap, key, value);
                 }
-                _ => self.merge_into(heap, value),
+                _ => match self.pairs_of(value) {
+                    Some(pairs) => {
+                        for (key, value) in pairs {
+                            self.store_key(heap, Some(key), &value);
+                        }
+                    }
+                    None => self.merge_into(heap, value),
+                },
             }
         }
         self.container(heap)
     }
 
+    /// The pairs of a list of pairs whose keys are known: `dict([("a", 1)])`, `dict(zip(names, values))`.
+    fn pairs_of(&self, value: &Value) -> Option<Vec<(Key, Value)>> {
+        let Object::Container(list) = value.object else { return None };
+        if self.heap[list.0 as usize].is_dict {
+            return None;
+        }
+        let pair = |value: &Value| match value.object {
+            Object::Container(pair) if self.length(pair) == Some(2) => {
+                let part = |index| self.load_key(pair, Some(&Key::Index(index)));
+                Some((key_of(&part(0))?, part(1)))
+            }
+            _ => None,
+        };
+        self.elements_of(value)?.iter().map(pair).collect()
+    }
+
+    /// `ChainMap(first, second)`: what the first has hides what the others have.
+    pub(super) fn chained(&mut self, args: &Arguments) -> Value {
+        let heap = self.allocate(self.frame().inst, true);
+        for layer in positionals(args).cloned().collect::<Vec<_>>().iter().rev() {
+            self.merge_into(heap, layer);
+        }
+        self.container(heap)
+    }
+
     pub(super) fn zipped(&mut self, path: &str, args: &Arguments) -> Value {
+        let columns: Option<Vec<Vec<Value>>> =
+            positionals(args).map(|value| self.elements_of(value)).collect();
+        if let (Some(columns), "builtins.zip") = (columns, path)
+            && !self.is_in_loop()
+        {
+            return self.rows(&columns);
+        }
         let mut parts: Vec<Value> = Vec::new();
         if path == "builtins.enumerate" {
             parts.push(Value::number());
@@ -241,6 +311,22 @@ impl Engine<'_> {
         }
         let tuple = self.container(tuple);
         self.list_of(&tuple)
+    }
+
+    /// The rows of columns whose elements are known, as far as the shortest goes. Each is a tuple.
+    fn rows(&mut self, columns: &[Vec<Value>]) -> Value {
+        let at = self.frame().inst;
+        let list = self.allocate(at, false);
+        let length = columns.iter().map(Vec::len).min().unwrap_or(0);
+        for index in 0..length {
+            let row = self.allocate_part(at, Role::Row(index as u32), false);
+            for column in columns {
+                self.append(row, &column[index]);
+            }
+            let row = self.container(row);
+            self.append(list, &row);
+        }
+        self.container(list)
     }
 
     pub(super) fn mapped(&mut self, args: &Arguments) -> Option<Value> {

@@ -164,8 +164,8 @@ impl<'a> Engine<'a> {
                 let taint = self.source(self.current_range(), Origin::File, "a file of the caller's choice");
                 Value::new(Object::Instance("builtins.open".into()), Text::tainted(taint))
             }
-            Returns::Object(path) if &**path == "jinja2.Template" && self.escapes(arguments) => {
-                Value::new(Object::Instance("jinja2.Template.escaping".into()), Text::unknown())
+            Returns::Template(path) if &**path == "jinja2.Template" && self.escapes(arguments) => {
+                Value::new(Object::Instance("jinja2.Template.escaping".into()), subject.text)
             }
             Returns::Object(path) => Value::new(Object::Instance((&**path).into()), Text::unknown()),
             Returns::Made(path)
@@ -177,7 +177,24 @@ impl<'a> Engine<'a> {
                 let checks = Checks::AUTHENTIC;
                 Value::new(Object::Unknown, Text::hole(Hole { checks, ..Hole::tainted(subject.taint()) }))
             }
-            Returns::Rendered => rendered(arguments, all()),
+            Returns::Template(path)
+                if &**path == "mako.template.Template" && self.filters_html(arguments) =>
+            {
+                Value::new(Object::Instance("mako.template.Template.escaping".into()), subject.text)
+            }
+            Returns::Template(path) => Value::new(Object::Instance((&**path).into()), subject.text),
+            Returns::Page(dialect) => {
+                let template = match receiver {
+                    Some(object) if matches!(object.object, Object::Instance(_)) => object.clone(),
+                    _ => subject,
+                };
+                let values: Vec<_> = arguments
+                    .iter()
+                    .filter(|(kind, value)| *kind != ArgKind::Positional || value.text != template.text)
+                    .cloned()
+                    .collect();
+                Value::string(self.page(*dialect, &template.text, &values))
+            }
             Returns::Made(path) => {
                 let text = if arguments.is_empty() { all().text } else { Text::hole(subject.text.summary()) };
                 let text = if text.taint() == 0 { all().text } else { text };
@@ -291,8 +308,10 @@ impl<'a> Engine<'a> {
         }
         let loader = named("Loader").or_else(|| positional(args, 1).cloned());
         situation.safe_loader = loader.is_some_and(|loader| {
-            let name = loader.path_name().and_then(|path| path.rsplit('.').next()).unwrap_or_default();
-            matches!(name, "SafeLoader" | "CSafeLoader" | "BaseLoader" | "CBaseLoader")
+            if let Object::Class(class) = loader.object {
+                return self.bases[class.index()].iter().filter_map(Value::path_name).any(is_safe_loader);
+            }
+            loader.path_name().is_some_and(is_safe_loader)
         });
         situation.not_for_security =
             named("usedforsecurity").is_some_and(|value| value.truth() == Some(false));
@@ -319,16 +338,6 @@ impl Engine<'_> {
     }
 }
 
-/// A page made of a template, which escapes what it is given unless it says otherwise.
-fn rendered(arguments: &Arguments, values: Value) -> Value {
-    let template = positional(arguments, 0).and_then(|template| template.text.as_constant());
-    let raw = template.is_some_and(|template| {
-        let mut filters = template.split('|').skip(1);
-        filters.any(|filter| filter.trim_start().starts_with("safe")) || template.contains("autoescape false")
-    });
-    if raw { values } else { Value::string(html::escaped(&values.text, true)) }
-}
-
 /// An absolute path without `..`; one that was confined stays so, and one that begins with a folder still does.
 fn resolved(text: &Text) -> Text {
     let taint = text.taint();
@@ -351,6 +360,11 @@ fn resolved(text: &Text) -> Text {
 fn path_value(api: &Api, text: Text) -> Value {
     let is_object = api.path.starts_with("pathlib.");
     Value::new(if is_object { Object::Instance("pathlib.Path".into()) } else { Object::Text }, text)
+}
+
+fn is_safe_loader(path: &str) -> bool {
+    let name = path.rsplit('.').next().unwrap_or_default();
+    matches!(name, "SafeLoader" | "CSafeLoader" | "BaseLoader" | "CBaseLoader")
 }
 
 fn is_method(api: &Api) -> bool {

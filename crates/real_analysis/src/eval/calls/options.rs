@@ -5,6 +5,7 @@
 
 use crate::eval::Engine;
 use crate::eval::strings::{Arguments, positional, positionals};
+use crate::facts::Refinement;
 use crate::ir::FunctionId;
 use crate::value::{Object, Value};
 
@@ -25,10 +26,8 @@ impl Engine<'_> {
     /// `@click.option("--count", type=int)`: the parameter `count` of the function is a number.
     pub(in crate::eval) fn note_command_option(&mut self, function: FunctionId, arguments: &Arguments) {
         let Some(name) = self.option_name(arguments) else { return };
-        if self.is_harmless_declaration(arguments)
-            && let Some(name) = self.module.symbols.lookup(&name)
-        {
-            self.numeric_parts.insert((function, name));
+        if self.is_harmless_declaration(arguments) {
+            self.declared_parts.entry(function).or_default().insert(name.into(), Refinement::number());
         }
     }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{BUFFER, HASH_MEMBER, library::SAFE_PARSER};
-use crate::eval::heap::{Role, key_of};
+use crate::eval::heap::{Key, Role, key_of};
 use crate::eval::strings::{Arguments, positional, positionals};
 use crate::eval::{Engine, ops};
 use crate::grammar::html;
@@ -43,6 +43,12 @@ impl Engine<'_> {
             | "threading.local"
             | "werkzeug.datastructures.MultiDict"
             | "collections.UserDict" => self.make_dict(args),
+            "collections.ChainMap" => self.chained(args),
+            "itertools.islice" => self.some_ones(args)?,
+            "queue.Queue" | "queue.SimpleQueue" | "asyncio.Queue" | "multiprocessing.Queue" => {
+                let heap = self.allocate(self.frame().inst, false);
+                self.container(heap)
+            }
             "builtins.enumerate" | "builtins.zip" => self.zipped(path, args),
             "builtins.map" => self.mapped(args)?,
             "builtins.filter" => self.filtered(args)?,
@@ -57,6 +63,9 @@ impl Engine<'_> {
             // A number, but one that says which text it was made of.
             "builtins.ord" => Value { object: Object::Number, ..first()?.masked(Mask::DIGITS) },
             "xml.sax.saxutils.quoteattr" | "shlex.join" => self.quoted(path, &first()?),
+            "builtins.str.maketrans" if matches!(first()?.object, Object::Container(_)) => {
+                self.translation(&first()?)?
+            }
             "builtins.str.maketrans" => {
                 let removed = positional(args, 2).cloned().unwrap_or_else(|| Value::constant(""));
                 Value::new(Object::Instance("str.maketrans".into()), removed.text)
@@ -95,7 +104,14 @@ impl Engine<'_> {
                 let subject = first()?;
                 let constant = subject.is_number() || subject.text.as_constants().is_some();
                 let object = if constant { Object::Text } else { Object::Instance("json.dumps".into()) };
-                Value::new(object, value.text)
+                // Line breaks within texts are escaped, and there are no others without an indentation.
+                let breaks = if self.keyword(args, "indent").is_none() { "\r\n" } else { "" };
+                let json = |hole: Hole| Hole {
+                    mask: hole.mask.minus(Mask::of(breaks)),
+                    checks: hole.checks.with(Checks::JSON),
+                    ..hole
+                };
+                Value::new(object, Text::hole(json(value.text.summary())))
             }
             "lxml.etree.XMLParser" | "lxml.etree.XMLPullParser"
                 if self
@@ -112,6 +128,54 @@ impl Engine<'_> {
             }
             _ => return self.special_of_object(path, args),
         })
+    }
+
+    /// `str.maketrans({"<": "&lt;"})`: the characters that are replaced, and those that come in their places.
+    fn translation(&self, table: &Value) -> Option<Value> {
+        let Object::Container(heap) = table.object else { return None };
+        let entries = self.entries(heap)?;
+        let mut replaced = String::new();
+        let mut replacements = String::new();
+        for (key, value) in &entries {
+            match key {
+                Key::Name(name) if name.chars().count() == 1 => replaced.push_str(name),
+                Key::Index(code) => replaced.push(u32::try_from(*code).ok().and_then(char::from_u32)?),
+                Key::Name(_) => return None,
+            }
+            match value.object {
+                Object::None => {}
+                _ => replacements.push_str(value.text.as_constant()?),
+            }
+        }
+        let [replaced, replacements] = [replaced, replacements].map(|text| Text::constant(&*text));
+        let table =
+            Value { elements: None, ..Value::new(Object::Instance("str.maketrans".into()), replaced) };
+        Some(if replacements.as_constant() == Some("") {
+            table
+        } else {
+            let texts = Text::from_alternatives(vec![
+                table.text.alternatives()[0].clone(),
+                replacements.alternatives()[0].clone(),
+            ]);
+            Value::new(Object::Instance("str.maketrans".into()), texts)
+        })
+    }
+
+    /// `itertools.islice(list, stop)`, `islice(list, start, stop)`
+    fn some_ones(&mut self, args: &Arguments) -> Option<Value> {
+        let list = positional(args, 0)?.clone();
+        let bound = |index| match positional(args, index).map(|bound| &bound.object) {
+            Some(Object::Int(bound)) => Some(*bound),
+            _ => None,
+        };
+        let bounds = if args.len() == 2 { [None, bound(1)] } else { [bound(1), bound(2)] };
+        if let (Object::Container(heap), true, Some(_)) = (&list.object, args.len() < 4, bounds[1])
+            && let Some(part) = self.sublist(self.frame().inst, *heap, bounds)
+        {
+            return Some(part);
+        }
+        let element = self.element(&list);
+        Some(self.list_of(&element))
     }
 
     /// Functions that quote a text, and bring the quotes.

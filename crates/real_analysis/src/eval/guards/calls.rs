@@ -102,7 +102,13 @@ impl Engine<'_> {
             ("isalnum", true) => Refinement::mask(Mask::ALNUM.with_other()),
             ("isalpha", true) => Refinement::mask(Mask::LETTERS.with_other()),
             ("isidentifier", true) => Refinement::mask(Mask::WORD.with_other()),
-            ("is_relative_to", true) => Refinement::checks(Checks::CONFINED),
+            // Part by part, as written: `..` is a part like others.
+            ("is_relative_to", true) => {
+                let path = self.known(receiver);
+                let resolved = path.taint() == 0 || path.text.is_checked(Checks::RESOLVED);
+                let proved = resolved || path.text.is_checked(Checks::NO_PARENT);
+                Refinement::checks(if proved { Checks::CONFINED } else { Checks::NONE })
+            }
             ("startswith", true) if first.is_some_and(|first| self.is_quote(first)) => {
                 Refinement::checks(Checks::QUOTE_FIRST)
             }
@@ -110,11 +116,14 @@ impl Engine<'_> {
             ("startswith", false) => {
                 let prefixes = argument.map(|prefix| self.prefixes(&prefix)).unwrap_or_default();
                 let is_one = |known: &str| prefixes.iter().any(|prefix| &**prefix == known);
-                Refinement::checks(match (is_one("/"), is_one("//")) {
+                let rooted = match (is_one("/"), is_one("//")) {
                     (true, _) => Checks::RELATIVE,
                     (false, true) => Checks::NO_DOUBLE_SLASH,
                     (false, false) => Checks::NONE,
-                })
+                };
+                // In a path that was made plain, `..` comes first or not at all.
+                let plain = is_one("..") && self.is_call_of(receiver, "os.path.normpath");
+                Refinement::checks(if plain { rooted.with(Checks::NO_PARENT) } else { rooted })
             }
             ("endswith", true) if relation.part == Part::Host => {
                 self.facts_of_domain(&argument.unwrap_or_else(Value::unknown))
@@ -137,7 +146,14 @@ impl Engine<'_> {
         if all(|url| url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'))) {
             return Refinement::checks(Checks::HOST_CHECKED);
         }
+        if all(|url| url.starts_with("http://") || url.starts_with("https://")) {
+            return Refinement::checks(Checks::WEB_URL);
+        }
         Refinement::checks(if all(|path| path.starts_with('/')) { Checks::ROOTED } else { Checks::NONE })
+    }
+
+    fn is_call_of(&self, value: ValueId, path: &str) -> bool {
+        matches!(self.op(value), Op::Call { callee, .. } if self.is_path(*callee, &[path]))
     }
 
     /// `host.endswith(".example.com")`: a host of that domain. Without the dot, `evilexample.com` is one, too.
@@ -220,6 +236,12 @@ impl Engine<'_> {
         if truth && !paths.is_empty() && paths.iter().all(number) {
             return Refinement::number();
         }
+        if truth
+            && !paths.is_empty()
+            && paths.iter().all(|path| matches!(*path, "builtins.str" | "builtins.bytes"))
+        {
+            return Refinement::checks(Checks::IS_TEXT);
+        }
         let nodes = paths.iter().all(|path| path.starts_with("ast."));
         let calls = paths.contains(&"ast.Call") || paths.contains(&"ast.AST") || paths.contains(&"ast.expr");
         // Either only listed nodes pass and calls are not among them, or calls are among those that do not pass.
@@ -247,14 +269,22 @@ impl Engine<'_> {
             _ => return Refinement::nothing(),
         };
         let proof = match truth {
-            true if whole => {
+            true if method != "search" || known.anchored_start => {
+                let shape = |pattern: &str| regex::shape(pattern, whole);
+                let (checks, texts) = pattern.text.as_constant().and_then(shape).unwrap_or_default();
+                let begins = Refinement::checks(checks);
+                let Some(texts) = texts.filter(|_| whole) else {
+                    return relation.carry(if whole {
+                        self.facts_of_whole(method, &known).meet(begins)
+                    } else {
+                        begins
+                    });
+                };
                 let newline = known.final_newline && method != "fullmatch";
-                if newline && !known.mask.has('\n') {
-                    let checks = Refinement::checks(Checks::ONE_LINE);
-                    Refinement::mask(known.mask.union(Mask::char('\n'))).meet(checks)
-                } else {
-                    Refinement::mask(known.mask)
-                }
+                let ends = if newline { vec!["", "\n"] } else { vec![""] };
+                let all = texts.iter().flat_map(|text| ends.iter().map(move |end| format!("{text}{end}")));
+                let all: Vec<String> = all.collect();
+                Refinement::constants(all.iter().map(String::as_str))
             }
             // No character of the class occurs anywhere.
             false if method == "search" => match known.class {
@@ -267,6 +297,16 @@ impl Engine<'_> {
         relation.carry(proof)
     }
 
+    /// What a match of the whole text proves: which characters the text has.
+    fn facts_of_whole(&self, method: &str, known: &regex::Pattern) -> Refinement {
+        let newline = known.final_newline && method != "fullmatch";
+        if newline && !known.mask.has('\n') {
+            let checks = Refinement::checks(Checks::ONE_LINE);
+            return Refinement::mask(known.mask.union(Mask::char('\n'))).meet(checks);
+        }
+        Refinement::mask(known.mask)
+    }
+
     /// Whether a call that was evaluated proves something by returning.
     pub(in crate::eval) fn may_prove(&self, call: ValueId, callee: ValueId) -> bool {
         if let Some(summary) = self.frame().summaries.get(&call) {
@@ -275,7 +315,11 @@ impl Engine<'_> {
         match self.frame().values[callee.index()].as_ref().map(|callee| &callee.object) {
             Some(Object::Method(_, name)) => self.name(*name) == "relative_to",
             Some(Object::Path(path)) => {
-                matches!(&**path, "builtins.int" | "builtins.float" | "uuid.UUID" | "ipaddress.ip_address")
+                let numbers = matches!(&**path, "builtins.int" | "builtins.float" | "uuid.UUID");
+                numbers
+                    || path.starts_with("ipaddress.ip")
+                    || path.starts_with("ipaddress.IP")
+                    || is_validator(path)
             }
             _ => false,
         }
@@ -312,11 +356,15 @@ impl Engine<'_> {
                 },
                 Object::Path(path) => match &**path {
                     "builtins.int" | "builtins.float" => {
-                        // Line breaks are ignored at the ends, where they can do nothing either.
-                        (args.first(), Mask::NUMBER.union(Mask::ascii(b" \t_")))
+                        // Spaces are ignored at the ends, and `_` between digits, where they can do nothing either.
+                        (args.first(), Mask::NUMBER)
                     }
                     "uuid.UUID" => (args.first(), Mask::HEX.union(Mask::ascii(b"-{}:uriundl"))),
                     "ipaddress.ip_address" => (args.first(), Mask::HEX.union(Mask::ascii(b".:%"))),
+                    path if path.starts_with("ipaddress.") => {
+                        (args.first(), Mask::HEX.union(Mask::ascii(b".:%/")))
+                    }
+                    path if is_validator(path) => (args.first(), Mask::WORD.union(Mask::ascii(b"-.:%"))),
                     _ => continue,
                 },
                 _ => continue,
@@ -327,4 +375,18 @@ impl Engine<'_> {
         }
         proof
     }
+}
+
+/// Functions of Django that raise unless a text is a slug or an address.
+fn is_validator(path: &str) -> bool {
+    path.strip_prefix("django.core.validators.").is_some_and(|name| {
+        matches!(
+            name,
+            "validate_slug"
+                | "validate_ipv4_address"
+                | "validate_ipv6_address"
+                | "validate_ipv46_address"
+                | "int_list_validator"
+        )
+    })
 }

@@ -80,7 +80,21 @@ impl Engine<'_> {
                 return Refinement::checks(Checks::CONFINED);
             }
         }
+        // `path.resolve().parent == FOLDER`
+        if let Op::Attribute { object, name } = self.op(tested)
+            && self.name(*name) == "parent"
+            && known.taint() == 0
+            && self.relation(*object, value).is_some()
+            && self.known(*object).text.is_checked(Checks::RESOLVED)
+        {
+            return Refinement::checks(Checks::CONFINED);
+        }
         let Some(relation) = self.relation(tested, value) else { return Refinement::nothing() };
+        // What equals its cleaned form is clean: `secure_filename(name) == name`.
+        if known.taint() != 0 && known.object == Object::Text {
+            let other = known.text.summary();
+            return relation.carry(Refinement { checks: other.checks, ..Refinement::mask(other.mask) });
+        }
         match known.text.as_constants() {
             Some(constants) if known.taint() == 0 => relation.carry(Refinement::constants(constants)),
             _ if known.taint() == 0 || self.is_own_host(other) => relation.carry(Refinement::trusted()),
@@ -180,7 +194,11 @@ impl Engine<'_> {
             return Refinement::nothing();
         };
         let allowed = self.known(right);
-        let mask = match self.constant_members(&allowed) {
+        let members = self.constant_members(&allowed);
+        let each = members.as_ref().map_or_else(Refinement::nothing, |members| {
+            Refinement::elements(Refinement::constants(members.iter().map(|member| &**member)))
+        });
+        let mask = match members {
             Some(members) => members.iter().fold(Mask::NONE, |mask, member| mask.union(Mask::of(member))),
             None if allowed.taint() == 0 => match allowed.text.as_constant() {
                 Some(text) => Mask::of(text),
@@ -188,6 +206,6 @@ impl Engine<'_> {
             },
             None => return Refinement::nothing(),
         };
-        relation.carry(Refinement::mask(mask))
+        relation.carry(Refinement::mask(mask).meet(each))
     }
 }

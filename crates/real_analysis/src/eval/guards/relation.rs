@@ -63,6 +63,11 @@ impl Engine<'_> {
                     relation.part = Part::Host;
                     *object
                 }
+                Op::Attribute { object, name } if self.name(*name) == "parts" => {
+                    relation.extra = relation.extra.union(Mask::char('/'));
+                    relation.exact = false;
+                    *object
+                }
                 Op::Phi(operands) => self.unless_empty(at, operands)?,
                 _ => return None,
             };
@@ -81,7 +86,7 @@ impl Engine<'_> {
     }
 
     /// Whether a value is true in a block that a branch on it leads to.
-    pub(super) fn truth_on_edge(&self, value: ValueId, block: BlockId) -> Option<bool> {
+    pub(in crate::eval) fn truth_on_edge(&self, value: ValueId, block: BlockId) -> Option<bool> {
         let blocks = &self.function().blocks;
         let [from] = blocks[block.index()].preds[..] else { return None };
         match blocks[from.index()].terminator {
