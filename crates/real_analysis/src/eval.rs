@@ -20,6 +20,7 @@ mod exceptions;
 mod guards;
 mod heap;
 mod lines;
+mod media;
 mod notes;
 mod operators;
 mod ops;

@@ -59,6 +59,8 @@ pub(crate) enum Concept {
     XPath,
     /// A filter of a directory.
     Ldap,
+    /// A name in a directory.
+    Dn,
     /// A document whose entities may name files.
     Xml,
     /// A document whose entities may grow.
@@ -112,6 +114,8 @@ pub(crate) enum Dialect {
     Mako,
     /// `${value}`, escaped: Chameleon, Genshi.
     Chameleon,
+    /// `{{value}}`, escaped, `{{{value}}}` and `{{&value}}`.
+    Mustache,
     /// `$value`, `${value}`, as it is: `string.Template`.
     Dollar,
 }
@@ -434,6 +438,7 @@ pub(crate) const VIEW_METHODS: &[&str] = &[
     "DELETE",
     "HEAD",
     "on_message",
+    "open",
     "on_receive",
     "onMessage",
     "receive",

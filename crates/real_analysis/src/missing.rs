@@ -26,6 +26,7 @@ mod body;
 mod forgery;
 mod growth;
 mod host;
+mod protection;
 mod signature;
 mod stores;
 mod substring;
@@ -57,6 +58,7 @@ pub(crate) fn reports(module: &Module, exposed: &[FunctionId]) -> Vec<Report> {
     let bodies = module.functions.iter().map(|_| OnceCell::new()).collect();
     let scene = Scene { module, stores: Stores::of(module), bodies };
     let mut reports = Vec::new();
+    protection::check(&scene, &mut reports);
     for function in exposed {
         authorization::check(&scene, *function, &mut reports);
         signature::check(&scene, *function, &mut reports);

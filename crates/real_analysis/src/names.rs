@@ -5,7 +5,9 @@
 //! by itself (`password`, not `token`, which may be a parser's), and a label (`PASSWORD = "password"`) is none.
 
 use crate::eval::Report;
-use crate::ir::{ArgKind, Constant, FunctionId, Module, Op, Range, Symbol, Terminator, ValueId};
+use crate::ir::{
+    Arg, ArgKind, CompareOp, Constant, Function, FunctionId, Module, Op, Range, Symbol, Terminator, ValueId,
+};
 use crate::missing::{Body, has_word, import_path};
 use crate::rules::Weakness;
 
@@ -27,6 +29,24 @@ const UNGUESSABLE: &[&str] = &[
     "csrf",
     "apikey",
     "sessionid",
+    "pin",
+    "passcode",
+    "passphrase",
+    "voucher",
+    "invite",
+    "coupon",
+];
+/// What makes a code one that must not be guessed.
+const CODES: &[&str] = &[
+    "verification",
+    "reset",
+    "invite",
+    "auth",
+    "confirmation",
+    "activation",
+    "recovery",
+    "backup",
+    "access",
 ];
 
 /// The reports about every function, the module's own code included.
@@ -68,11 +88,17 @@ impl<'a> Names<'a> {
         let all = || module.symbols.all().map(snake_case);
         let secret = all().map(|name| is_secret(&name)).collect();
         let private: Vec<bool> = all().map(|name| has_word(&name, PRIVATE) && !is_about(&name)).collect();
-        let unguessable = all().map(|name| has_word(&name, UNGUESSABLE)).collect();
+        let unguessable = all().map(|name| {
+            let is_code = has_word(&name, &["code", "codes", "link"]) && has_word(&name, CODES);
+            has_word(&name, UNGUESSABLE) || is_key(&name) || is_code
+        });
+        let unguessable = unguessable.collect();
         let environment = ["environ", "getenv", "os.environ", "os.getenv"];
         let prints = private.contains(&true)
             || environment.into_iter().any(|name| module.symbols.lookup(name).is_some());
-        let draws = module.symbols.lookup("random").is_some();
+        let draws = ["random", "uuid1", "uuid.uuid1", "time", "time.time"]
+            .into_iter()
+            .any(|name| module.symbols.lookup(name).is_some());
         Self { module, secret, private, unguessable, prints, draws }
     }
 
@@ -108,9 +134,32 @@ impl<'a> Names<'a> {
                         }
                         _ => None,
                     }));
+                    let path = import_path(self.module, body, *callee).unwrap_or_default();
+                    match (&*path, &args[..]) {
+                        // `os.getenv("DB_PASSWORD", "hunter2")`
+                        ("os.getenv" | "os.environ.get", [name, default])
+                            if named_secret(&body.insts[name.value.index()].op) && literal(default.value) =>
+                        {
+                            found.push(range(default.value));
+                        }
+                        ("hmac.compare_digest" | "secrets.compare_digest", sides) => {
+                            found.extend(
+                                sides.iter().filter(|side| literal(side.value)).map(|side| range(side.value)),
+                            );
+                        }
+                        _ => {}
+                    }
                     let key = self.key_place(function, *callee).and_then(|place| args.get(place));
                     let key = key.filter(|key| key.kind == ArgKind::Positional && is_text(key.value));
                     found.extend(key.map(|key| range(key.value)));
+                }
+                // `if password == "hunter2":`
+                Op::Compare { op: CompareOp::Equal | CompareOp::NotEqual, left, right } => {
+                    for (value, other) in [(*left, *right), (*right, *left)] {
+                        if literal(value) && self.asks_for_secret(body, other) {
+                            found.push(range(value));
+                        }
+                    }
                 }
                 Op::StoreAttribute { name, value, .. }
                     if Self::is(&self.secret, *name) && literal(*value) =>
@@ -131,6 +180,23 @@ impl<'a> Names<'a> {
         found.sort_unstable();
         found.dedup();
         reports.extend(found.into_iter().map(|range| report(Weakness::LiteralSecret, range, 0.65)));
+    }
+
+    /// Whether a value is somebody's answer to the question for a secret: a parameter of that name, or a field of a form.
+    fn asks_for_secret(&self, body: &Function, value: ValueId) -> bool {
+        let op = |value: ValueId| &body.insts[value.index()].op;
+        match op(value) {
+            Op::Param(index) => {
+                body.params.get(*index as usize).is_some_and(|param| Self::is(&self.secret, param.name))
+            }
+            Op::Subscript { index, .. } => named_secret(op(*index)),
+            Op::Attribute { name, .. } => Self::is(&self.secret, *name),
+            Op::Call { callee, args } => {
+                let is_get = matches!(op(*callee), Op::Attribute { name, .. } if self.module.symbols.text(*name) == "get");
+                is_get && args.first().is_some_and(|arg| named_secret(op(arg.value)))
+            }
+            _ => false,
+        }
     }
 
     /// Which argument of a library's function is its key.
@@ -162,7 +228,9 @@ impl<'a> Names<'a> {
     /// `token = random.randint(…)`, and functions named after what they make.
     fn check_random(&self, body: &Body<'_>, reports: &mut Vec<Report>) {
         let draws = |value: ValueId| match body.op(value) {
-            Op::Call { callee, .. } => Self::is_random(body, *callee),
+            Op::Call { callee, args } => {
+                Self::is_random(body, *callee) || Self::is_hashed_time(body, *callee, args)
+            }
             _ => false,
         };
         let drawn = body.insts().map(|(id, _)| id).filter(|id| draws(*id));
@@ -194,7 +262,26 @@ impl<'a> Names<'a> {
     fn is_random(body: &Body<'_>, callee: ValueId) -> bool {
         let path = body.import_path(callee).unwrap_or_default();
         let strong = path.ends_with("SystemRandom") || path.ends_with("seed");
-        path.starts_with("random.") && !strong
+        (path.starts_with("random.") || path.starts_with("numpy.random.") || path == "uuid.uuid1") && !strong
+    }
+
+    /// `hashlib.sha256(f"{email}{time.time()}".encode())`: who knows when knows what.
+    fn is_hashed_time(body: &Body<'_>, callee: ValueId, args: &[Arg]) -> bool {
+        let path_of = |value: ValueId| match body.op(value) {
+            Op::Call { callee, .. } => body.import_path(*callee),
+            _ => None,
+        };
+        let is_clock = |value: ValueId| {
+            matches!(path_of(value).as_deref(), Some("time.time" | "time.time_ns" | "datetime.datetime.now"))
+        };
+        let is_drawn = |value: ValueId| {
+            path_of(value).is_some_and(|path| {
+                path.starts_with("secrets.") || matches!(&*path, "os.urandom" | "uuid.uuid4")
+            })
+        };
+        let hashes = body.import_path(callee).is_some_and(|path| path.starts_with("hashlib."));
+        let any = |is_it: &dyn Fn(ValueId) -> bool| args.iter().any(|arg| body.mentions(arg.value, is_it));
+        hashes && any(&is_clock) && !any(&is_drawn)
     }
 
     fn is_session(body: &Body<'_>, object: ValueId) -> bool {
@@ -207,7 +294,8 @@ fn check_errors(body: &Body<'_>, reports: &mut Vec<Report>) {
     for block in &body.order {
         let Terminator::Return(value) = body.function.blocks[block.index()].terminator else { continue };
         let is_error = |value: ValueId| match body.op(value) {
-            Op::Caught { .. } => true,
+            // What the program's own exceptions say was written for whoever reads it.
+            Op::Caught { kind, .. } => !kind.is_some_and(|kind| is_own_class(body, kind)),
             Op::Call { callee, .. } => {
                 body.import_path(*callee).is_some_and(|path| path.starts_with("traceback.format"))
             }
@@ -217,6 +305,22 @@ fn check_errors(body: &Body<'_>, reports: &mut Vec<Report>) {
             reports.push(report(Weakness::ShownError, body.function.insts[value.index()].range, 0.65));
         }
     }
+}
+
+/// A class of the program, by its name.
+fn is_own_class(body: &Body<'_>, kind: ValueId) -> bool {
+    match body.op(kind) {
+        Op::Global(name) => body.module.functions[0].writes.iter().any(|(written, value)| {
+            written == name
+                && matches!(body.module.functions[0].insts[value.index()].op, Op::ClassObject { .. })
+        }),
+        _ => false,
+    }
+}
+
+/// A constant text that is the name of a secret.
+fn named_secret(op: &Op) -> bool {
+    matches!(op, Op::Constant(Constant::Str(name)) if is_secret(&snake_case(name)))
 }
 
 /// Whether a text shows one of the values unchanged.

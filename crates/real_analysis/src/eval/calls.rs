@@ -19,9 +19,9 @@ mod unknown;
 use super::Engine;
 use super::attributes::VALIDATORS;
 use super::strings::{Arguments, positional};
-use super::subscripts::uploaded;
+use super::subscripts::{is_session, uploaded};
 use crate::ir::{Arg, ArgKind, ClassId, FunctionId, Op, Symbol, ValueId};
-use crate::library::{DOCUMENT_STORES, ROUTE_REGISTRARS, TEXT_PARTS, UPLOADS};
+use crate::library::{Concept, DOCUMENT_STORES, ROUTE_REGISTRARS, TEXT_PARTS, UPLOADS};
 use crate::rules::Situation;
 use crate::text::Text;
 use crate::value::{Captured, Object, Value};
@@ -63,6 +63,13 @@ impl Engine<'_> {
                 self.call_object(Site { args: &[], ..site }, &target, &all)
             }
             Object::Class(class) => self.construct(site.id, class, arguments),
+            Object::Path(path)
+                if let Some((owner, name)) = path.rsplit_once('.')
+                    && is_session(owner)
+                    && let Some(value) = self.session_method(name, arguments) =>
+            {
+                value
+            }
             Object::Path(path) => {
                 let value = self.call_library(site, &path, None, arguments);
                 // A method of a source: `request.args.get`.
@@ -84,6 +91,9 @@ impl Engine<'_> {
                     self.check_hash_name(function, callee, &Situation::default());
                 }
                 Value::new(Object::Instance("hashlib.new".into()), Text::unknown())
+            }
+            Object::Instance(path) if let Some(api) = self.libraries.find(&format!("{path}.__call__")) => {
+                self.apply(site, api, Some(function), arguments)
             }
             Object::Method(receiver, name) => self.call_method(site, &receiver, name, arguments),
             Object::Local(class, _) => match self.method_of(class, function, "__call__") {
@@ -144,12 +154,8 @@ impl Engine<'_> {
         if text == "add_argument" {
             self.note_option(arguments);
         }
-        if matches!(&receiver.object, Object::Instance(path) if &**path == UPLOADS) {
-            match text {
-                "get" | "pop" => return uploaded(receiver),
-                "getlist" | "values" => return self.list_of(&uploaded(receiver)),
-                _ => {}
-            }
+        if let Some(value) = self.method_of_known(site, receiver, text, arguments) {
+            return value;
         }
         if let Object::Container(heap) = receiver.object
             && let Some(value) = self.container_method(site, heap, text, arguments)
@@ -179,15 +185,6 @@ impl Engine<'_> {
             if self.libraries.find(&path).is_some() || matches!(receiver.object, Object::Path(_)) {
                 return self.call_library(site, &path, Some(receiver), arguments);
             }
-        }
-        if let (Object::Class(class), Some(data)) = (&receiver.object, positional(arguments, 0))
-            && VALIDATORS.contains(&text)
-            && let Some(record) = self.hostile_record(*class, data.taint())
-        {
-            return record;
-        }
-        if text == "to_dict" && arguments.is_empty() && receiver.taint() != 0 {
-            return self.make_dict(&vec![(ArgKind::Positional, receiver.clone())]);
         }
         if let Some(value) = self.record_method(receiver, text, arguments) {
             return value;
@@ -227,9 +224,66 @@ impl Engine<'_> {
                     let path = format!("{path}.{text}").into();
                     return self.call_library(site, &path, Some(receiver), arguments);
                 }
+                self.call_back(arguments);
                 self.call_unknown(site, text, receiver, arguments)
             }
         }
+    }
+
+    /// A method of an upload, a session, a model or an unpickler, or what makes a request's values a dictionary.
+    fn method_of_known(
+        &mut self,
+        site: Site<'_>,
+        receiver: &Value,
+        text: &str,
+        arguments: &Arguments,
+    ) -> Option<Value> {
+        if matches!(&receiver.object, Object::Instance(path) if &**path == UPLOADS) {
+            match text {
+                "get" | "pop" => return Some(uploaded(receiver)),
+                "getlist" | "values" => return Some(self.list_of(&uploaded(receiver))),
+                _ => {}
+            }
+        }
+        if let Object::Instance(path) | Object::Path(path) = &receiver.object
+            && is_session(path)
+            && let Some(value) = self.session_method(text, arguments)
+        {
+            return Some(value);
+        }
+        if let (Object::Class(class), Some(data)) = (&receiver.object, positional(arguments, 0))
+            && VALIDATORS.contains(&text)
+            && let Some(record) = self.hostile_record(*class, data.taint())
+        {
+            return Some(record);
+        }
+        if let Object::Local(class, _) = receiver.object
+            && text == "load"
+            && self.loads_anything(class)
+        {
+            self.judge_as_given(
+                Concept::Deserialize,
+                "pickle.load",
+                &receiver.text,
+                site.id,
+                &Situation::default(),
+            );
+        }
+        if text == "to_dict" && arguments.is_empty() && receiver.taint() != 0 {
+            return Some(self.make_dict(&vec![(ArgKind::Positional, receiver.clone())]));
+        }
+        None
+    }
+
+    /// Whether a class is an unpickler that refuses no class.
+    fn loads_anything(&self, class: ClassId) -> bool {
+        let unpickles = |path: &str| path.ends_with(".Unpickler") || path.ends_with("._Unpickler");
+        let refuses = self.module.functions.iter().any(|function| {
+            function.class == Some(class)
+                && self.name(function.name) == "find_class"
+                && function.insts.iter().any(|inst| matches!(inst.op, Op::Raise(_)))
+        });
+        self.bases[class.index()].iter().filter_map(Value::path_name).any(unpickles) && !refuses
     }
 
     /// The library class that a class of the program inherits a member from.

@@ -69,7 +69,7 @@ impl Engine<'_> {
         defaults: &[(u32, ValueId)],
         decorators: &[ValueId],
     ) -> Value {
-        self.check_decorators(decorators);
+        self.check_decorators(function, decorators);
         self.note_pages(function, decorators);
         let defaults = defaults.iter().map(|(index, value)| (*index, self.get(*value))).collect();
         let decorators = decorators.iter().map(|value| self.get(*value)).collect();

@@ -49,6 +49,11 @@ impl Engine<'_> {
                 let text = strings_path(&left.text, &right.text);
                 Value::new(Object::Instance("pathlib.Path".into()), text)
             }
+            // A set without the elements of another.
+            BinaryOp::Subtract if matches!(right.object, Object::Container(_)) && !left.is_number() => {
+                let element = self.element(left);
+                self.list_of(&element)
+            }
             BinaryOp::Subtract => match (&left.object, &right.object) {
                 (Object::Int(a), Object::Int(b)) => a.checked_sub(*b).map_or_else(Value::number, Value::int),
                 _ => arithmetic(left),

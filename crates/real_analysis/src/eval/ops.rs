@@ -98,6 +98,7 @@ impl Engine<'_> {
                 let origin = *value;
                 let (object, value) = (self.get(*object), self.get(*value));
                 self.check_assignment(self.name(*name), &value);
+                self.check_content(self.name(*name), &value, origin);
                 if let Object::Instance(path) = &object.object {
                     if **path == *"flask.Flask" {
                         self.check_assignment(&format!("{path}.{}", self.name(*name)), &value);

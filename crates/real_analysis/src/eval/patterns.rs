@@ -74,6 +74,16 @@ impl Engine<'_> {
                     }
                     _ => replacement.clone(),
                 };
+                // A limit leaves the matches beyond it: `re.sub(p, "", x, re.IGNORECASE)` has one.
+                let limit = positional(args, 2).or_else(|| self.keyword(args, "count"));
+                if limit.is_some_and(|limit| limit.truth() != Some(false)) {
+                    let taint = subject.taint() | replacement.taint();
+                    return Some(Value::string(if taint == 0 {
+                        Text::unknown()
+                    } else {
+                        Text::tainted(taint)
+                    }));
+                }
                 substitute(pattern, &replacement, &subject)
             }
             "split" => subject.any_text_keeping_mask(),
@@ -157,7 +167,7 @@ fn has_open_dot(pattern: &str) -> bool {
 }
 
 /// The text of a pattern with its flags inside, as `(?x)`.
-fn with_flags(pattern: &Value, flags: Option<&Value>) -> Text {
+pub(super) fn with_flags(pattern: &Value, flags: Option<&Value>) -> Text {
     let Some(flags) = flags.and_then(Value::path_name) else { return pattern.text.clone() };
     let mut letters = String::new();
     for flag in flags.split('|') {

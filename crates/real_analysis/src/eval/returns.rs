@@ -167,6 +167,9 @@ impl Engine<'_> {
         if matches!(result.object, Object::Container(_)) || result.taint() == 0 {
             return;
         }
+        if is_route && contract.is_none() && self.says_page() == Some(false) {
+            return;
+        }
         let verdict = match contract {
             Some(language) => rules::judge_contract(&result.text, language),
             None => rules::judge_return(&result.text, is_route),

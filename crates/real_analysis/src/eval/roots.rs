@@ -209,7 +209,14 @@ impl Engine<'_> {
         let annotated = param.annotation.as_ref();
         let injected = |path: &str| path.ends_with(".Depends") || path.ends_with(".Security");
         if matches!(default, Some(Value { object: Object::Instance(path), .. }) if injected(path)) {
-            return Value::unknown();
+            // `filters: Filters = Depends()`: the class makes an object of the request.
+            let class = annotated.and_then(|annotation| self.class_named(&annotation.name));
+            let taint = class.map(|_| {
+                self.source(param.range, origin, &format!("the parameter `{}`", self.name(param.name)))
+            });
+            let object =
+                annotated.zip(taint).and_then(|(annotation, taint)| self.hostile_object(annotation, taint));
+            return object.unwrap_or_else(Value::unknown);
         }
         if let Some(Value { object: Object::Partial(function, _), .. }) = default
             && let Object::Function(function, _) = function.object

@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::Engine;
 use super::heap::key_of;
 use super::strings::{Arguments, positional};
-use crate::ir::{Arg, ArgKind, BlockId, Module, Op, Terminator, ValueId};
+use crate::ir::{Arg, ArgKind, BlockId, FunctionId, Module, Op, Terminator, ValueId};
 use crate::library::Slot;
 use crate::library::settings::{Posture, SETTINGS, Setting, When};
 use crate::missing::has_word;
@@ -40,7 +40,14 @@ impl Engine<'_> {
         let Some(settings) = INDEX.get(path) else { return };
         for setting in settings {
             let checked = setting.posture == Posture::UncheckedArchive && self.checks_members();
-            let harmless = setting.posture == Posture::PlainCookie && says_nothing(args);
+            let harmless = match setting.posture {
+                Posture::PlainCookie => says_nothing(args),
+                Posture::ReadableCookie => !says_who(args),
+                Posture::UnverifiedToken => {
+                    matches!(setting.when, When::KeyFalse(_)) && self.verifies_later(path)
+                }
+                _ => false,
+            };
             if !checked && !harmless && self.matters(setting, args) {
                 self.report_posture(setting.posture);
             }
@@ -126,7 +133,11 @@ impl Engine<'_> {
 
     fn report_posture(&mut self, posture: Posture) {
         let confidence = match posture {
-            Posture::PlainText | Posture::PlainCookie | Posture::FewRounds | Posture::NoEscaping => 0.6,
+            Posture::PlainText
+            | Posture::PlainCookie
+            | Posture::ReadableCookie
+            | Posture::FewRounds
+            | Posture::NoEscaping => 0.6,
             Posture::UncheckedArchive | Posture::DebugMode => 0.7,
             _ => 0.85,
         };
@@ -178,7 +189,14 @@ impl Engine<'_> {
     }
 
     fn setting_value(&self, slot: &Slot, args: &Arguments) -> Option<Value> {
-        positional(args, slot.position).or_else(|| self.keyword(args, &slot.keyword)).cloned()
+        let spread = || {
+            args.iter().filter(|(kind, _)| *kind == ArgKind::DoubleStar).find_map(|(_, value)| {
+                let Object::Container(heap) = value.object else { return None };
+                let key = key_of(&Value::constant(&*slot.keyword))?;
+                self.heap[heap.0 as usize].has(&key).then(|| self.load_key(heap, Some(&key)))
+            })
+        };
+        positional(args, slot.position).or_else(|| self.keyword(args, &slot.keyword)).cloned().or_else(spread)
     }
 
     fn is_one_of(&self, value: &Value, names: &[&str]) -> bool {
@@ -196,8 +214,38 @@ impl Engine<'_> {
         }
     }
 
+    /// Whether the function decodes a token once more, with a key: what it said before only chose the key.
+    fn verifies_later(&self, path: &str) -> bool {
+        let verifies = |args: &[Arg]| {
+            let is_option =
+                |arg: &Arg| matches!(arg.kind, ArgKind::Keyword(name) if self.name(name) == "options");
+            args.len() > 1 && !args.iter().any(is_option)
+        };
+        path == "jwt.decode"
+            && self.function().insts.iter().any(|inst| match &inst.op {
+                Op::Call { callee, args } if inst.range.start > self.current_range().start => {
+                    match self.op(*callee) {
+                        Op::Attribute { name, .. } => self.name(*name) == "decode" && verifies(args),
+                        Op::Import(path) => self.name(*path) == "jwt.decode" && verifies(args),
+                        _ => false,
+                    }
+                }
+                _ => false,
+            })
+    }
+
     /// A decorator is a call that nobody wrote.
-    pub(super) fn check_decorators(&mut self, decorators: &[ValueId]) {
+    pub(super) fn check_decorators(&mut self, function: FunctionId, decorators: &[ValueId]) {
+        // Who compares a signature needs no token of the page.
+        let insts = &self.module.functions[function.index()].insts;
+        let compares = insts.iter().any(|inst| match &inst.op {
+            Op::Attribute { name, .. } => self.name(*name) == "compare_digest",
+            Op::Import(path) => self.name(*path).ends_with(".compare_digest"),
+            _ => false,
+        });
+        if compares {
+            return;
+        }
         for decorator in decorators {
             if let Object::Path(path) = self.known(*decorator).object
                 && !matches!(self.op(*decorator), Op::Call { .. })
@@ -206,6 +254,15 @@ impl Engine<'_> {
             }
         }
     }
+}
+
+/// Whether a cookie says who somebody is.
+fn says_who(args: &Arguments) -> bool {
+    let name = positional(args, 0).and_then(|name| name.text.as_constant());
+    let words = ["session", "sessionid", "sid", "token", "auth", "jwt", "remember", "access", "refresh"];
+    name.is_some_and(|name| {
+        has_word(&snake_case(name), &words) && !has_word(&snake_case(name), &["csrf", "xsrf"])
+    })
 }
 
 /// Whether a cookie is one that anybody may read and change: the colours of the page.

@@ -33,6 +33,7 @@ impl Engine<'_> {
             {
                 return;
             }
+            Concept::Html | Concept::Body if value.taint() != 0 && self.says_page() == Some(false) => return,
             Concept::Row => {
                 if let Object::Container(heap) = value.object {
                     let cell = self.any_element(heap);
@@ -274,7 +275,8 @@ impl Engine<'_> {
             return self.judge(Concept::Shell, "", &text, origin, &situation);
         }
         let program = self.load_key(heap, Some(&Key::Index(0)));
-        let name = program.text.as_constant().map(str::to_owned);
+        let is_python = program.path_name() == Some("sys.executable");
+        let name = program.text.as_constant().map(str::to_owned).or(is_python.then(|| "python".to_owned()));
         if situation.shell {
             // With a shell the first element is the command line.
             return self.judge(Concept::Shell, "", &program.text, origin, situation);
@@ -294,6 +296,16 @@ impl Engine<'_> {
                     Weakness::CodeInjection
                 };
                 self.report_flow(weakness, verdict.taint, verdict.confidence, origin);
+            }
+            return;
+        }
+        // `ssh host command`: the other side has a shell.
+        if program.text.as_constant() == Some("ssh") {
+            let rest: Vec<Value> =
+                (2..8).map(|index| self.load_key(heap, Some(&Key::Index(index)))).collect();
+            let situation = Situation { shell: true, ..situation.clone() };
+            for argument in rest.iter().filter(|argument| argument.taint() != 0) {
+                self.judge_as_given(Concept::Shell, "", &argument.text, origin, &situation);
             }
             return;
         }
@@ -400,6 +412,13 @@ impl Engine<'_> {
         {
             let name = if name == "new" { module.rsplit('.').next().unwrap_or_default() } else { name };
             if library::WEAK_HASHES.contains(&name.to_ascii_lowercase().as_str()) {
+                self.report(Weakness::WeakHash, range, format!("{name} is broken"), 0.8, Vec::new());
+            }
+        } else if let Some(name) =
+            path.strip_prefix("passlib.hash.").and_then(|path| path.strip_suffix(".hash"))
+        {
+            let weak = ["md5", "sha1", "des", "lm", "nt", "lan", "mysql"];
+            if weak.iter().any(|weak| name.contains(weak)) && !name.contains("pbkdf2") {
                 self.report(Weakness::WeakHash, range, format!("{name} is broken"), 0.8, Vec::new());
             }
         } else if library::WEAK_CIPHERS.contains(&path) {

@@ -1,9 +1,12 @@
 //! Elements and parts: subscripts, slices, iteration, unpacking, and the displays that make containers.
 
+use std::rc::Rc;
+
 use super::Engine;
 use super::heap::{HeapObject, Key, Role, key_of};
+use super::strings::{Arguments, positional};
 use crate::ir::{ArgKind, ClassId, Item, Op, Position, SequenceKind, ValueId};
-use crate::library::{NAMESPACE, TEXT_PARTS, UPLOAD, UPLOADS};
+use crate::library::{DOCUMENT_STORES, NAMESPACE, TEXT_PARTS, UPLOAD, UPLOADS};
 use crate::text::{Checks, Text};
 use crate::value::{HeapId, Object, Value};
 
@@ -53,6 +56,12 @@ impl Engine<'_> {
             {
                 Value::number()
             }
+            // A database of a client, and a collection of it.
+            Object::Instance(path) if is_document_store(path) => object.clone(),
+            Object::Instance(path) | Object::Path(path) if is_session(path) => {
+                let member = index.text.as_constant().map(session_member);
+                member.and_then(|path| self.members.get(&path).cloned()).unwrap_or_else(Value::unknown)
+            }
             _ => self.part_of_request(object),
         };
         match &object.elements {
@@ -73,6 +82,16 @@ impl Engine<'_> {
             Some(part) => self.as_declared(self.frame().function, part, value),
             None => value,
         }
+    }
+
+    /// `session.get("folder", "public")`, `session.pop("folder")`
+    pub(super) fn session_method(&mut self, name: &str, arguments: &Arguments) -> Option<Value> {
+        let key = positional(arguments, 0).filter(|_| matches!(name, "get" | "pop" | "setdefault"))?;
+        let stored = self.subscript(&Value::path(SESSION), key);
+        Some(match positional(arguments, 1) {
+            Some(default) => stored.join(default),
+            None => stored,
+        })
     }
 
     /// Something inside a value; parts of a request that only hold texts give texts.
@@ -130,6 +149,12 @@ impl Engine<'_> {
                     self.store_dynamic_key(heap, index);
                 }
                 self.store_key(heap, key, value);
+            }
+            // What one request stores another reads.
+            Object::Instance(ref path) | Object::Path(ref path) if is_session(path) => {
+                if let Some(key) = index.text.as_constant() {
+                    self.set_member(session_member(key), value);
+                }
             }
             Object::Local(_, heap) => {
                 let is_handled = self.special_method(object, "__setitem__", &[index, value]).is_some();
@@ -203,12 +228,24 @@ impl Engine<'_> {
             if !object.is_dict {
                 return self.merge_pairs(heap, &object);
             }
+            object.rest.iter().for_each(|rest| self.join_into_fields(heap, rest));
             object.fields.into_iter().for_each(|(key, value)| self.store_key(heap, Some(key), &value));
             object.rest.iter().for_each(|rest| self.store_rest(heap, rest));
             object.keys.iter().for_each(|keys| self.store_dynamic_key(heap, keys));
         } else {
+            self.join_into_fields(heap, &value.any_text());
             self.store_rest(heap, &value.any_text());
             self.store_dynamic_key(heap, &value.any_text());
+        }
+    }
+
+    /// Something hostile under keys that nobody knows: any known one may be among them.
+    fn join_into_fields(&mut self, heap: HeapId, value: &Value) {
+        if value.taint() == 0 {
+            return;
+        }
+        for (key, known) in self.heap[heap.0 as usize].fields.clone() {
+            self.store_key(heap, Some(key), &known.join(value));
         }
     }
 
@@ -271,4 +308,20 @@ fn part_of(text: &str, start: Option<i64>, end: Option<i64>) -> String {
     let clamp = |bound: i64| (if bound < 0 { bound + length } else { bound }).clamp(0, length);
     let (start, end) = (clamp(start.unwrap_or(0)), clamp(end.unwrap_or(length)));
     text.chars().skip(start as usize).take((end - start).max(0) as usize).collect()
+}
+
+/// The session of a framework that keeps one a client.
+const SESSION: &str = "web.session";
+
+pub(super) fn is_session(path: &str) -> bool {
+    matches!(path, SESSION | "flask.session" | "quart.session")
+}
+
+/// A key of the session as a member of a library.
+fn session_member(key: &str) -> Rc<str> {
+    format!("{SESSION}.[{key}]").into()
+}
+
+fn is_document_store(path: &str) -> bool {
+    path.split_once('.').is_some_and(|(library, _)| DOCUMENT_STORES.contains(&library))
 }

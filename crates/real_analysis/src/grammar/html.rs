@@ -8,8 +8,18 @@ use crate::text::{Checks, Hole, Mask, Segment, Text};
 enum State {
     Text,
     Tag(String),
-    /// Its element, its quote, and whether a URL begins here.
-    Attribute(String, char, bool),
+    /// Its element, its quote, and what stands in it.
+    Attribute(String, char, Content),
+    Script,
+}
+
+/// What an attribute holds.
+#[derive(Clone, Copy, PartialEq)]
+enum Content {
+    Plain,
+    /// A URL that a browser follows begins here.
+    Url,
+    /// A script that an event runs.
     Script,
 }
 
@@ -29,8 +39,12 @@ pub(crate) fn escaped(text: &Text, quotes: bool) -> Text {
 fn breaks(state: &State, hole: Hole) -> Option<f32> {
     let dangerous = match state {
         State::Text => hole.mask.has('<'),
-        State::Attribute(_, quote, begins_url) => {
-            let runs = *begins_url && hole.mask.has(':') && !hole.checks.has(Checks::WEB_URL);
+        // Entities are read before the script is.
+        State::Attribute(_, _, Content::Script) => {
+            !hole.mask.within(Mask::WORD.union(Mask::ascii(b"-. ")).with_other())
+        }
+        State::Attribute(_, quote, content) => {
+            let runs = *content == Content::Url && hole.mask.has(':') && !hole.checks.has(Checks::WEB_URL);
             let is_script =
                 runs && !hole.checks.has(Checks::HOST_CHECKED) && !hole.checks.has(Checks::ROOTED);
             if !hole.mask.has(*quote) {
@@ -64,14 +78,15 @@ fn advance(state: &mut State, text: &str) {
                 '>' => *state = if name == "script" { State::Script } else { State::Text },
                 '"' | '\'' => {
                     let before = &text[..text.len() - rest.len()];
-                    *state = State::Attribute(std::mem::take(name), character, names_url(before));
+                    *state = State::Attribute(std::mem::take(name), character, content_of(before));
                 }
                 _ => {}
             },
             State::Attribute(name, quote, _) if *quote == character => {
                 *state = State::Tag(std::mem::take(name));
             }
-            State::Attribute(_, _, begins_url) => *begins_url = false,
+            State::Attribute(_, _, content) if *content == Content::Url => *content = Content::Plain,
+            State::Attribute(..) => {}
             State::Script => {
                 if rest.get(..8).is_some_and(|end| end.eq_ignore_ascii_case("</script")) {
                     *state = State::Tag(String::new());
@@ -82,13 +97,16 @@ fn advance(state: &mut State, text: &str) {
     }
 }
 
-/// Whether a tag ends with the name of an attribute that is a URL which a browser follows: `<a href=`.
-fn names_url(before: &str) -> bool {
-    let Some(name) = before.trim_end().strip_suffix('=') else { return false };
-    let name = name.trim_end().to_ascii_lowercase();
-    ["href", "action", "formaction"].iter().any(|url| {
-        name.strip_suffix(url).is_some_and(|rest| rest.ends_with(|last: char| last.is_ascii_whitespace()))
-    })
+/// What the attribute at the end of an open tag holds: `<a href=`, `<button onclick=`.
+fn content_of(before: &str) -> Content {
+    let Some(name) = before.trim_end().strip_suffix('=') else { return Content::Plain };
+    let name = name.trim_end();
+    let start = name.rfind(|character: char| character.is_ascii_whitespace()).map_or(0, |at| at + 1);
+    match &*name[start..].to_ascii_lowercase() {
+        "href" | "action" | "formaction" => Content::Url,
+        handler if handler.len() > 4 && handler.starts_with("on") => Content::Script,
+        _ => Content::Plain,
+    }
 }
 
 /// Elements of HTML. A text with only other tags, and none that closes one, is rather what an object looks like: `<Module x>`.

@@ -29,6 +29,12 @@ pub(crate) fn judge_ldap(text: &Text) -> Option<Verdict> {
     scan(text, &(), &mut |(), _| (), &mut |(), hole| hole.mask.intersects(special).then_some(0.9))
 }
 
+/// Whether hostile content can name another entry of a directory than the text around it says.
+pub(crate) fn judge_dn(text: &Text) -> Option<Verdict> {
+    let special = Mask::ascii(b",+=");
+    scan(text, &(), &mut |(), _| (), &mut |(), hole| hole.mask.intersects(special).then_some(0.85))
+}
+
 /// Whether the constant parts begin like a filter: `(uid=`, `(&(objectclass=`.
 pub(crate) fn looks_like_filter(text: &Text) -> bool {
     text.alternatives().iter().any(|alternative| match alternative.first() {

@@ -54,6 +54,7 @@ const CONCEPTS: &[(&str, Concept)] = &[
     ("log", Concept::Log),
     ("xpath", Concept::XPath),
     ("ldap", Concept::Ldap),
+    ("dn", Concept::Dn),
     ("xml", Concept::Xml),
     ("plain-xml", Concept::PlainXml),
     ("row", Concept::Row),
@@ -195,6 +196,7 @@ fn dialect_of(name: &str) -> Result<Dialect, String> {
         "mako" => Dialect::Mako,
         "chameleon" => Dialect::Chameleon,
         "dollar" => Dialect::Dollar,
+        "mustache" => Dialect::Mustache,
         _ => return Err(format!("`{name}` is no language of templates")),
     })
 }

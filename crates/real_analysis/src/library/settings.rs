@@ -24,6 +24,8 @@ pub(crate) enum Posture {
     OpenPermissions,
     /// A cookie is sent over connections that are not encrypted.
     PlainCookie,
+    /// A cookie that says who somebody is can be read by scripts.
+    ReadableCookie,
     /// Errors show the program's insides, and a console.
     DebugMode,
     /// A document's entities are fetched and put in place.
@@ -87,8 +89,8 @@ const OTHERS_WRITE: When = When::Bits(0o022);
 
 use Posture::{
     ConstantVector, DebugMode, ExternalEntities, FewRounds, ForeignRequests, GuessableFile, NoEscaping,
-    OldProtocol, OpenPermissions, PlainCookie, PlainText, UncheckedArchive, UnverifiedPeer, UnverifiedToken,
-    WeakKey,
+    OldProtocol, OpenPermissions, PlainCookie, PlainText, ReadableCookie, UncheckedArchive, UnverifiedPeer,
+    UnverifiedToken, WeakKey,
 };
 
 /// All settings.
@@ -229,6 +231,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("pathlib.Path.chmod", slot(0, "mode"), OTHERS_WRITE, OpenPermissions),
     setting("os.umask", FIRST, When::Below(1), OpenPermissions),
     setting(".set_cookie", slot(usize::MAX - 1, "secure"), When::NotTrue, PlainCookie),
+    setting(".set_cookie", slot(usize::MAX - 1, "httponly"), When::NotTrue, ReadableCookie),
     setting("=SESSION_COOKIE_SECURE", FIRST, When::False, PlainCookie),
     setting("=CSRF_COOKIE_SECURE", FIRST, When::False, PlainCookie),
     setting("=SESSION_COOKIE_HTTPONLY", FIRST, When::False, PlainCookie),
@@ -245,6 +248,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting(".setFeature", FIRST, When::Is(&["feature_external_ges"]), ExternalEntities),
     setting("tarfile.open.extractall", slot(usize::MAX - 1, "filter"), When::Absent, UncheckedArchive),
     setting("tarfile.TarFile.extractall", slot(usize::MAX - 1, "filter"), When::Absent, UncheckedArchive),
+    setting(
+        "tarfile.open.extractall",
+        slot(usize::MAX - 1, "filter"),
+        When::Is(&["fully_trusted"]),
+        UncheckedArchive,
+    ),
+    setting(
+        "tornado.httpclient.HTTPRequest",
+        slot(usize::MAX - 1, "validate_cert"),
+        When::False,
+        UnverifiedPeer,
+    ),
+    setting("functools.partial", VERIFY, When::False, UnverifiedPeer),
     setting("tarfile.open.extract", slot(usize::MAX - 1, "filter"), When::Absent, UncheckedArchive),
     setting("django.views.decorators.csrf.csrf_exempt", NO_SLOT, When::Called, ForeignRequests),
     setting("jinja2.Environment", slot(usize::MAX - 1, "autoescape"), When::NotTrue, NoEscaping),

@@ -340,7 +340,32 @@ impl<'a> Lowering<'a> {
                 self.assign_to(target, entered);
             }
         }
-        self.statements(&with.body);
+        if with.items.iter().any(|item| self.swallows(&item.context_expr)) {
+            self.swallowed(&with.body);
+        } else {
+            self.statements(&with.body);
+        }
+    }
+
+    /// `contextlib.suppress(ValueError)`
+    fn swallows(&self, context: &Expr) -> bool {
+        let Expr::Call(call) = context else { return false };
+        self.imported_path(&call.func).as_deref() == Some("contextlib.suppress")
+    }
+
+    /// Statements of which an exception ends the block, and nothing else.
+    fn swallowed(&mut self, body: &'a [Stmt]) {
+        let (dispatch, after) = (self.builder().block(), self.builder().block());
+        self.push_handler(dispatch);
+        self.statements(body);
+        self.pop_handler();
+        self.builder().jump(after);
+        self.builder().seal(dispatch);
+        self.builder().current = dispatch;
+        self.push(Op::Caught { kind: None, dispatch }, Range::default());
+        self.builder().jump(after);
+        self.builder().seal(after);
+        self.builder().current = after;
     }
 
     fn try_statement(&mut self, attempt: &'a ast::StmtTry) {

@@ -2,7 +2,7 @@
 
 use super::mixed;
 use crate::eval::Engine;
-use crate::eval::heap::{Key, Role};
+use crate::eval::heap::{Key, Role, key_of};
 use crate::eval::strings::Arguments;
 use crate::ir::{ArgKind, ClassId, Op, Symbol, ValueId};
 use crate::text::Text;
@@ -126,6 +126,9 @@ impl Engine<'_> {
 
     /// `setattr(object, name, value)`
     pub(super) fn set_attribute(&mut self, object: &Value, name: &Value, value: &Value) {
+        if let Object::Container(heap) = object.object {
+            return self.store_key(heap, key_of(name), value);
+        }
         let Object::Local(_, heap) = object.object else { return };
         if let Some(name) = name.text.as_constant().and_then(|name| self.module.symbols.lookup(name)) {
             self.store_attribute(object, name, value);

@@ -29,15 +29,10 @@ impl Engine<'_> {
         args: &Arguments,
     ) -> Option<Value> {
         let is_dict = self.heap[heap.0 as usize].is_dict;
+        let of_list = if is_dict { None } else { self.list_method(heap, name, args) };
         let value = match (name, args.len()) {
-            ("append" | "add" | "appendleft", 1) | ("put" | "put_nowait", 1..) if !is_dict => {
-                self.append(heap, positional(args, 0)?);
-                Value::none()
-            }
-            ("insert", 2) => {
-                self.insert(heap, positional(args, 0)?, positional(args, 1)?);
-                Value::none()
-            }
+            _ if let Some(value) = of_list => value,
+            ("sort" | "reverse", _) => Value::none(),
             ("update", _) if is_dict => {
                 for (kind, value) in args {
                     match kind {
@@ -53,14 +48,6 @@ impl Engine<'_> {
             ("extend" | "update" | "extendleft" | "__iadd__", 1) => {
                 self.extend(heap, positional(args, 0)?);
                 Value::none()
-            }
-            ("intersection", _) if !is_dict => {
-                let sides = positionals(args).cloned().collect::<Vec<_>>();
-                let mut common = self.container(heap);
-                for side in &sides {
-                    common = self.intersection(&common, side);
-                }
-                return Some(common);
             }
             ("union" | "symmetric_difference", _) => {
                 let all = self.copy(site.id, Role::Copy, heap);
@@ -79,7 +66,6 @@ impl Engine<'_> {
                 self.store_rest(heap, &text);
                 Value::none()
             }
-            ("pop" | "__delitem__", 0 | 1) if !is_dict => self.pop(heap, positional(args, 0)),
             ("get" | "pop" | "setdefault" | "__delitem__", 1 | 2) => {
                 let found = self.look_up(heap, is_dict, args)?;
                 let key = positional(args, 0).and_then(key_of);
@@ -99,7 +85,6 @@ impl Engine<'_> {
                 let pairs = self.pairs(&keys, &values);
                 return Some(self.element(&pairs));
             }
-            ("popleft", 0) | ("get" | "get_nowait", 0) if !is_dict => self.pop(heap, Some(&Value::int(0))),
             ("__getitem__", 1) => self.load_key(heap, key_of(positional(args, 0)?).as_ref()),
             ("keys", 0) => {
                 let keys = self.iterated(heap);
@@ -117,18 +102,6 @@ impl Engine<'_> {
                 self.clear(heap);
                 Value::none()
             }
-            ("reverse", 0) if !is_dict => {
-                self.reverse(heap);
-                Value::none()
-            }
-            ("remove", 1) if let Some(index) = self.index_of(heap, positional(args, 0)?) => {
-                self.pop(heap, Some(&Value::int(index)));
-                Value::none()
-            }
-            ("sort" | "reverse" | "remove" | "discard", _) => {
-                self.forget_positions(heap);
-                Value::none()
-            }
             ("index" | "count", _) => Value::number(),
             _ => return None,
         };
@@ -138,6 +111,47 @@ impl Engine<'_> {
             self.refresh_container(*object, heap);
         }
         Some(value)
+    }
+
+    /// A method of a list, a set or a queue.
+    fn list_method(&mut self, heap: HeapId, name: &str, args: &Arguments) -> Option<Value> {
+        Some(match (name, args.len()) {
+            ("appendleft", 1) => {
+                self.insert(heap, &Value::int(0), positional(args, 0)?);
+                Value::none()
+            }
+            ("append" | "add", 1) | ("put" | "put_nowait", 1..) => {
+                self.append(heap, positional(args, 0)?);
+                Value::none()
+            }
+            ("insert", 2) => {
+                self.insert(heap, positional(args, 0)?, positional(args, 1)?);
+                Value::none()
+            }
+            ("intersection", _) => {
+                let sides = positionals(args).cloned().collect::<Vec<_>>();
+                let mut common = self.container(heap);
+                for side in &sides {
+                    common = self.intersection(&common, side);
+                }
+                common
+            }
+            ("pop" | "__delitem__", 0 | 1) => self.pop(heap, positional(args, 0)),
+            ("popleft" | "get" | "get_nowait", 0) => self.pop(heap, Some(&Value::int(0))),
+            ("reverse", 0) => {
+                self.reverse(heap);
+                Value::none()
+            }
+            ("remove", 1) if let Some(index) = self.index_of(heap, positional(args, 0)?) => {
+                self.pop(heap, Some(&Value::int(index)));
+                Value::none()
+            }
+            ("sort" | "reverse" | "remove" | "discard" | "rotate", _) => {
+                self.forget_positions(heap);
+                Value::none()
+            }
+            _ => return None,
+        })
     }
 
     /// Where a list surely has a value: the first element that is known to be it, where no earlier one may be equal.
@@ -289,6 +303,18 @@ impl Engine<'_> {
     }
 
     pub(super) fn zipped(&mut self, path: &str, args: &Arguments) -> Value {
+        // `zip(*rows)`
+        if let ([(ArgKind::Star, rows)], "builtins.zip") = (&args[..], path) {
+            let rows = rows.clone();
+            if let Some(rows) = self.elements_of(&rows) {
+                let rows = rows.into_iter().map(|row| (ArgKind::Positional, row));
+                return self.zipped(path, &rows.collect());
+            }
+            let row = self.element(&rows);
+            let cell = self.element(&row);
+            let column = self.list_of(&cell);
+            return self.list_of(&column);
+        }
         let columns: Option<Vec<Vec<Value>>> =
             positionals(args).map(|value| self.elements_of(value)).collect();
         if let (Some(columns), "builtins.zip") = (columns, path)

@@ -31,6 +31,9 @@ impl<'a> Engine<'a> {
     ) -> Value {
         self.check_weak_member(path, arguments);
         self.check_settings(path, arguments);
+        if path.ends_with(".set_cookie") {
+            self.check_settings(".set_cookie", arguments);
+        }
         self.check_plain_text(path, arguments);
         let name = path.rsplit('.').next().unwrap_or_default();
         if self.asks_for_number(name, arguments) {
@@ -205,8 +208,8 @@ impl<'a> Engine<'a> {
             }
             Returns::Masked(mask) => subject.masked(*mask),
             Returns::HtmlEscaped => {
-                let no_quotes =
-                    self.keyword(arguments, "quote").is_some_and(|value| value.truth() == Some(false));
+                let quote = self.keyword(arguments, "quote").or_else(|| positional(arguments, 1));
+                let no_quotes = quote.is_some_and(|value| value.truth() == Some(false));
                 Value::string(html::escaped(&subject.text, !no_quotes))
             }
             Returns::Marked => Value::new(Object::Instance("flask.Markup".into()), subject.text),
@@ -316,7 +319,9 @@ impl<'a> Engine<'a> {
         situation.not_for_security =
             named("usedforsecurity").is_some_and(|value| value.truth() == Some(false));
         situation.weights_only = named("weights_only").is_some_and(|value| value.truth() == Some(true));
-        situation.allows_pickle = named("allow_pickle").is_some_and(|value| value.truth() != Some(false));
+        situation.allows_pickle = named("allow_pickle")
+            .or_else(|| positional(args, 2).cloned())
+            .is_some_and(|value| value.truth() != Some(false));
         let parser = named("parser").or_else(|| positional(args, 1).cloned());
         situation.safe_parser = parser
             .is_some_and(|parser| matches!(&parser.object, Object::Instance(path) if &**path == SAFE_PARSER));

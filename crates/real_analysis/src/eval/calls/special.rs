@@ -15,7 +15,7 @@ impl Engine<'_> {
     /// The result of such a function. `None`: the tables say it.
     pub(super) fn special(&mut self, path: &str, args: &Arguments) -> Option<Value> {
         let first = || positional(args, 0).cloned();
-        if let Some(value) = self.constant_call(path, args) {
+        if let Some(value) = self.constant_call(path, args).or_else(|| self.special_container(path, args)) {
             return Some(value);
         }
         Some(match path {
@@ -26,32 +26,6 @@ impl Engine<'_> {
             "builtins.repr" => Value::string(ops::formatted(&first()?, true, "")),
             "builtins.format" => Value::string(first()?.text),
             "builtins.bool" => Value::bool(first().and_then(|value| value.truth())),
-            "builtins.list" | "builtins.tuple" | "builtins.set" | "builtins.frozenset"
-            | "builtins.sorted" | "builtins.reversed" | "collections.deque" => {
-                if let Some(value) = first() {
-                    self.listed(path, value)
-                } else {
-                    let heap = self.allocate(self.frame().inst, false);
-                    self.container(heap)
-                }
-            }
-            "builtins.dict"
-            | "collections.OrderedDict"
-            | "collections.defaultdict"
-            | "types.SimpleNamespace"
-            | "argparse.Namespace"
-            | "threading.local"
-            | "werkzeug.datastructures.MultiDict"
-            | "collections.UserDict" => self.make_dict(args),
-            "collections.ChainMap" => self.chained(args),
-            "itertools.islice" => self.some_ones(args)?,
-            "queue.Queue" | "queue.SimpleQueue" | "asyncio.Queue" | "multiprocessing.Queue" => {
-                let heap = self.allocate(self.frame().inst, false);
-                self.container(heap)
-            }
-            "builtins.enumerate" | "builtins.zip" => self.zipped(path, args),
-            "builtins.map" => self.mapped(args)?,
-            "builtins.filter" => self.filtered(args)?,
             // Of the elements, or one of the arguments.
             "builtins.next" | "builtins.min" | "builtins.max" | "builtins.sum" => {
                 first()?;
@@ -176,6 +150,40 @@ impl Engine<'_> {
         }
         let element = self.element(&list);
         Some(self.list_of(&element))
+    }
+
+    /// Functions that make containers, or go through them.
+    fn special_container(&mut self, path: &str, args: &Arguments) -> Option<Value> {
+        let first = || positional(args, 0).cloned();
+        Some(match path {
+            "builtins.list" | "builtins.tuple" | "builtins.set" | "builtins.frozenset"
+            | "builtins.sorted" | "builtins.reversed" | "collections.deque" => {
+                if let Some(value) = first() {
+                    self.listed(path, value)
+                } else {
+                    let heap = self.allocate(self.frame().inst, false);
+                    self.container(heap)
+                }
+            }
+            "builtins.dict"
+            | "collections.OrderedDict"
+            | "collections.defaultdict"
+            | "types.SimpleNamespace"
+            | "argparse.Namespace"
+            | "threading.local"
+            | "werkzeug.datastructures.MultiDict"
+            | "collections.UserDict" => self.make_dict(args),
+            "collections.ChainMap" => self.chained(args),
+            "itertools.islice" => self.some_ones(args)?,
+            "queue.Queue" | "queue.SimpleQueue" | "asyncio.Queue" | "multiprocessing.Queue" => {
+                let heap = self.allocate(self.frame().inst, false);
+                self.container(heap)
+            }
+            "builtins.enumerate" | "builtins.zip" => self.zipped(path, args),
+            "builtins.map" => self.mapped(args)?,
+            "builtins.filter" | "itertools.takewhile" => self.filtered(args)?,
+            _ => return None,
+        })
     }
 
     /// Functions that quote a text, and bring the quotes.

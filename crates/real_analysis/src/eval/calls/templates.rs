@@ -76,10 +76,14 @@ impl Engine<'_> {
         values: &Arguments,
         all: &Text,
     ) -> Text {
-        let bottle_raw = expression.strip_prefix('!').filter(|_| dialect == Dialect::Bottle);
-        let mut parts = bottle_raw.unwrap_or(expression).split('|');
+        let raw = match dialect {
+            Dialect::Bottle => expression.strip_prefix('!'),
+            Dialect::Mustache => expression.strip_prefix(['{', '&']),
+            _ => None,
+        };
+        let mut parts = raw.unwrap_or(expression).split('|');
         let mut text = self.named(parts.next().unwrap_or_default().trim(), values, all);
-        let mut escaped = escapes && bottle_raw.is_none();
+        let mut escaped = escapes && raw.is_none();
         for filter in parts.flat_map(|filters| filters.split(',')) {
             let name = filter.split(['(', ':']).next().unwrap_or_default().trim();
             match name {
@@ -100,7 +104,7 @@ impl Engine<'_> {
                     text = text.map_holes(|hole| Hole { mask: hole.mask.intersect(kept), ..hole });
                 }
                 "int" | "float" | "length" | "count" | "wordcount" | "filesizeformat" => {
-                    text = Text::number()
+                    text = Text::number();
                 }
                 _ => {}
             }

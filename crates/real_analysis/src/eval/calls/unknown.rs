@@ -103,6 +103,10 @@ impl Engine<'_> {
                 let lines = Text::from_alternatives(vec![vec![Segment::Repeat(line)]]);
                 receiver.text.concat(&lines)
             }
+            // `ContextVar("name").set(value)`
+            "set" if matches!(&receiver.object, Object::Instance(path) if path.ends_with("ContextVar")) => {
+                Text::tainted(receiver.taint() | value.taint())
+            }
             "write" | "append" | "extend" | "add" | "update" | "put" | "put_nowait"
                 if matches!(receiver.object, Object::Unknown | Object::Instance(_) | Object::Method(..))
                     || self.is_collection(receiver) =>
@@ -154,6 +158,7 @@ impl Engine<'_> {
                 let owner = self.known(*object);
                 self.store_attribute(&owner, *name, value);
             }
+            Op::Global(name) => self.set_global(*name, value),
             _ => {}
         }
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::eval::Engine;
 use crate::eval::guards::Query;
 use crate::eval::guards::relation::Part;
+use crate::eval::patterns::with_flags;
 use crate::facts::Refinement;
 use crate::ir::{Arg, ArgKind, BlockId, Op, Symbol, ValueId};
 use crate::text::{Checks, Mask, Segment, regex};
@@ -198,6 +199,11 @@ impl Engine<'_> {
             "re.match" | "re.fullmatch" | "re.search" => {
                 let (Some(pattern), Some(subject)) = (arg(0), arg(1)) else { return Refinement::nothing() };
                 let pattern = self.known(pattern);
+                let named =
+                    |arg: &&Arg| matches!(arg.kind, ArgKind::Keyword(name) if self.name(name) == "flags");
+                let flags = args.iter().find(named).map(|arg| arg.value).or(arg(2));
+                let flags = flags.map(|flags| self.known(flags));
+                let pattern = Value::new(pattern.object.clone(), with_flags(&pattern, flags.as_ref()));
                 self.facts_of_pattern(value, &path[3..], &pattern, subject, truth)
             }
             "os.path.isabs" if !truth => match arg(0).and_then(|tested| self.relation(tested, value)) {
@@ -205,19 +211,37 @@ impl Engine<'_> {
                 None => Refinement::nothing(),
             },
             "hmac.compare_digest" | "secrets.compare_digest" if truth => {
+                // Anybody can take a hash without a key.
+                let (hashes, others): (Vec<&Arg>, Vec<&Arg>) =
+                    args.iter().partition(|arg| self.is_plain_hash(arg.value, value));
+                let chosen = others.iter().all(|arg| self.known(arg.value).taint() != 0);
+                if !hashes.is_empty() && chosen {
+                    return Refinement::nothing();
+                }
                 let involved = args.iter().any(|arg| self.depends_on(arg.value, value));
                 if involved { Refinement::checks(Checks::AUTHENTIC) } else { Refinement::nothing() }
             }
             "django.utils.http.url_has_allowed_host_and_scheme" | "django.utils.http.is_safe_url"
                 if truth =>
             {
-                match arg(0).and_then(|tested| self.relation(tested, value)) {
+                // The hosts that are allowed must not come from the URL itself.
+                let own = args.iter().skip(1).any(|arg| self.depends_on(arg.value, value));
+                match arg(0).and_then(|tested| self.relation(tested, value)).filter(|_| !own) {
                     Some(_) => Refinement::checks(Checks::HOST_CHECKED),
                     None => Refinement::nothing(),
                 }
             }
             _ => Refinement::nothing(),
         }
+    }
+
+    /// `hashlib.sha256(value).hexdigest()`
+    fn is_plain_hash(&self, digest: ValueId, value: ValueId) -> bool {
+        let Op::Call { callee, .. } = self.op(digest) else { return false };
+        let Op::Attribute { object, .. } = self.op(*callee) else { return false };
+        let Op::Call { callee, args } = self.op(*object) else { return false };
+        let is_hash = self.known(*callee).path_name().is_some_and(|path| path.starts_with("hashlib."));
+        is_hash && args.len() == 1 && self.relation(args[0].value, value).is_some()
     }
 
     pub(super) fn facts_of_type(&self, kinds: ValueId, truth: bool) -> Refinement {
@@ -275,7 +299,7 @@ impl Engine<'_> {
                 let begins = Refinement::checks(checks);
                 let Some(texts) = texts.filter(|_| whole) else {
                     return relation.carry(if whole {
-                        self.facts_of_whole(method, &known).meet(begins)
+                        Self::facts_of_whole(method, &known).meet(begins)
                     } else {
                         begins
                     });
@@ -298,7 +322,7 @@ impl Engine<'_> {
     }
 
     /// What a match of the whole text proves: which characters the text has.
-    fn facts_of_whole(&self, method: &str, known: &regex::Pattern) -> Refinement {
+    fn facts_of_whole(method: &str, known: &regex::Pattern) -> Refinement {
         let newline = known.final_newline && method != "fullmatch";
         if newline && !known.mask.has('\n') {
             let checks = Refinement::checks(Checks::ONE_LINE);
