@@ -110,7 +110,7 @@ pub fn analyze(source: &str, options: &Options) -> Analysis {
     let mut engine = eval::Engine::new(&module, threat_model, options);
     engine.run_all();
     let (exposed, routes) = engine.exposed();
-    let missing = missing::reports(&module, &exposed);
+    let missing = missing::reports(&module, &exposed, &routes);
     let named = names::reports(&module, &routes);
     let timed = timing::reports(&module);
     let reports = engine.reports.iter().chain(&missing).chain(&named).chain(&timed);

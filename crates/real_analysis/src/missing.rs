@@ -20,6 +20,7 @@
 //!
 //! A call of a function of the program counts as what happens inside it, with its arguments in place of its parameters.
 
+mod amount;
 mod assignment;
 mod authorization;
 mod body;
@@ -51,7 +52,7 @@ pub(crate) struct Scene<'a> {
 }
 
 /// The reports about every function that outsiders call.
-pub(crate) fn reports(module: &Module, exposed: &[FunctionId]) -> Vec<Report> {
+pub(crate) fn reports(module: &Module, exposed: &[FunctionId], routes: &[FunctionId]) -> Vec<Report> {
     if exposed.is_empty() {
         return Vec::new();
     }
@@ -59,6 +60,9 @@ pub(crate) fn reports(module: &Module, exposed: &[FunctionId]) -> Vec<Report> {
     let scene = Scene { module, stores: Stores::of(module), bodies };
     let mut reports = Vec::new();
     protection::check(&scene, &mut reports);
+    for function in routes {
+        amount::check(&scene, *function, &mut reports);
+    }
     for function in exposed {
         authorization::check(&scene, *function, &mut reports);
         signature::check(&scene, *function, &mut reports);
