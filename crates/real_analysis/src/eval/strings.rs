@@ -335,7 +335,7 @@ fn replace(text: &Text, from: Option<&str>, to: Option<&Text>) -> Text {
     };
     text.map(
         &|hole| {
-            // `\\'` ends the literal after all where the backslash comes from outside, and in SQLite in any case.
+            // `\'` ends the literal after all where the backslash comes from outside, and in SQLite in any case.
             let harmless = !hole.mask.has('\\') || hole.checks.has(Checks::BACKSLASHES_DOUBLED);
             let escaped = to == "\\'" && harmless;
             let doubled = from == "'" && (to == "''" || escaped);

@@ -13,14 +13,12 @@ use crate::text::{Mask, regex};
 /// The named parts of a route that cannot be any text.
 pub(super) fn parts(route: &str) -> Vec<(&str, Refinement)> {
     let mut parts = Vec::new();
-    for (at, bracket) in route.match_indices(['<', '{']) {
-        let close = if bracket == "<" { '>' } else { '}' };
-        let Some(inside) = matching(&route[at + 1..], bracket.as_bytes()[0].into(), close) else { continue };
-        if let Some(before) = route[..at].strip_suffix("(?P") {
-            let after = &route[at + 2 + inside.len()..];
-            let group = matching(after, '(', ')').map(|body| (inside, pattern(body)));
-            parts.extend(group.and_then(|(name, proof)| Some((name, proof?))));
-            debug_assert!(before.len() < route.len());
+    for (at, open) in route.char_indices().filter(|(_, character)| matches!(character, '<' | '{')) {
+        let close = if open == '<' { '>' } else { '}' };
+        let Some(inside) = matching(&route[at + 1..], open, close) else { continue };
+        if route[..at].ends_with("(?P") {
+            let body = matching(&route[at + 2 + inside.len()..], '(', ')');
+            parts.extend(body.and_then(pattern).map(|proof| (inside, proof)));
             continue;
         }
         let Some((one, other)) = split(inside) else { continue };
