@@ -1,7 +1,7 @@
 //! Calls of regular expressions: what a match can contain, and how long it can take.
 
 use super::Engine;
-use super::strings::{Arguments, positional, substitute};
+use super::strings::{Arguments, any_string, positional, substitute};
 use crate::facts::Refinement;
 use crate::ir::{ArgKind, Op, ValueId};
 use crate::library::Origin;
@@ -77,12 +77,7 @@ impl Engine<'_> {
                 // A limit leaves the matches beyond it: `re.sub(p, "", x, re.IGNORECASE)` has one.
                 let limit = positional(args, 2).or_else(|| self.keyword(args, "count"));
                 if limit.is_some_and(|limit| limit.truth() != Some(false)) {
-                    let taint = subject.taint() | replacement.taint();
-                    return Some(Value::string(if taint == 0 {
-                        Text::unknown()
-                    } else {
-                        Text::tainted(taint)
-                    }));
+                    return Some(any_string(subject.taint() | replacement.taint()));
                 }
                 substitute(pattern, &replacement, &subject)
             }

@@ -6,7 +6,7 @@ use super::operators::{escaped_parts, is_markup};
 use super::ops::formatted;
 use crate::ir::{ArgKind, Symbol};
 use crate::rules::Weakness;
-use crate::text::{Checks, Hole, Mask, Segment, Text, regex};
+use crate::text::{Checks, Hole, Mask, Segment, Taint, Text, regex};
 use crate::value::{Object, Value};
 
 /// Arguments of a call, evaluated.
@@ -254,13 +254,17 @@ impl Engine<'_> {
     }
 }
 
+/// A text of some origins, of which nothing else is known.
+pub(super) fn any_string(taint: Taint) -> Value {
+    Value::string(if taint == 0 { Text::unknown() } else { Text::tainted(taint) })
+}
+
 /// `re.sub(pattern, replacement, text)`.
 pub(super) fn substitute(pattern: &Value, replacement: &Value, subject: &Value) -> Value {
     let known = pattern.text.as_constant().and_then(|pattern| regex::parse(pattern, false));
     let added = replacement.text.as_constant().map_or(Mask::ANY, Mask::of);
     let Some(class) = known.as_ref().and_then(|known| known.class) else {
-        let taint = subject.taint() | replacement.taint();
-        return Value::string(if taint == 0 { Text::unknown() } else { Text::tainted(taint) });
+        return any_string(subject.taint() | replacement.taint());
     };
     let all_others = known.is_some_and(|known| known.class_has_all_others);
     let left = |mask: Mask| if all_others { mask.minus_all(class) } else { mask.minus(class) };

@@ -43,22 +43,21 @@ fn breaks(state: &State, hole: Hole) -> Option<f32> {
         State::Attribute(_, _, Content::Script) => {
             !hole.mask.within(Mask::WORD.union(Mask::ascii(b"-. ")).with_other())
         }
-        State::Attribute(_, quote, content) => {
-            let runs = *content == Content::Url && hole.mask.has(':') && !hole.checks.has(Checks::WEB_URL);
-            let is_script =
-                runs && !hole.checks.has(Checks::HOST_CHECKED) && !hole.checks.has(Checks::ROOTED);
-            if !hole.mask.has(*quote) {
-                // Who may follow a link to anywhere may also follow it to `javascript:`.
-                return is_script.then_some(0.7);
-            }
-            true
-        }
+        State::Attribute(_, quote, _) if hole.mask.has(*quote) => true,
+        State::Attribute(_, _, Content::Url) => return may_run(hole).then_some(0.7),
+        State::Attribute(..) => false,
         State::Tag(_) => !hole.mask.within(Mask::WORD.union(Mask::ascii(b"-.#%"))),
         // A literal that cannot end the script.
         State::Script if hole.checks.has(Checks::JSON) => hole.mask.has('<'),
         State::Script => !hole.mask.within(Mask::NUMBER),
     };
     dangerous.then_some(0.9)
+}
+
+/// Whether a URL can be `javascript:…`: who may name any address may name that one.
+fn may_run(hole: Hole) -> bool {
+    let led = [Checks::WEB_URL, Checks::HOST_CHECKED, Checks::ROOTED];
+    hole.mask.has(':') && !led.into_iter().any(|check| hole.checks.has(check))
 }
 
 fn advance(state: &mut State, text: &str) {

@@ -33,8 +33,7 @@ pub(super) fn check(scene: &Scene<'_>, function: FunctionId, reports: &mut Vec<R
         let hostile = |amount: &ValueId| is_chosen(body, *amount, 0) && !is_limited(body, id, *amount);
         if amounts.iter().any(hostile) {
             let range = body.function.insts[id.index()].range;
-            let message = Weakness::UnboundedAmount.consequence();
-            let message = format!("the request {message}");
+            let message = format!("the request {}", Weakness::UnboundedAmount.consequence());
             reports.push(report(Weakness::UnboundedAmount, range, message, 0.65));
         }
     }
@@ -92,9 +91,8 @@ fn is_chosen(body: &Body<'_>, value: ValueId, depth: u32) -> bool {
                 args.iter().any(|arg| of_request(arg.value) || is_chosen(body, arg.value, depth + 1))
             }
             (None, Some((object, "get"))) => {
-                let typed = |name: &str| matches!(name, "type");
                 let is_number = args.iter().any(|arg| {
-                    matches!(arg.kind, ArgKind::Keyword(name) if typed(body.name(name)))
+                    matches!(arg.kind, ArgKind::Keyword(name) if body.name(name) == "type")
                         && matches!(body.builtin(arg.value), Some("int" | "float"))
                 });
                 is_number && of_request(object)

@@ -165,11 +165,9 @@ impl Engine<'_> {
 
     /// `a & b`: every element is one of both, so one of the constants of either.
     pub(in crate::eval) fn intersection(&mut self, left: &Value, right: &Value) -> Value {
-        let mut one = if self.constant_members(right).is_some() { right.clone() } else { left.clone() };
-        if one.taint() != 0 && right.taint() == 0 {
-            one = right.clone();
-        }
-        let element = self.element(&one);
+        let right_says_more =
+            self.constant_members(right).is_some() || (left.taint() != 0 && right.taint() == 0);
+        let element = self.element(if right_says_more { right } else { left });
         self.list_of(&element)
     }
 

@@ -167,9 +167,6 @@ impl<'a> Engine<'a> {
                 let taint = self.source(self.current_range(), Origin::File, "a file of the caller's choice");
                 Value::new(Object::Instance("builtins.open".into()), Text::tainted(taint))
             }
-            Returns::Template(path) if &**path == "jinja2.Template" && self.escapes(arguments) => {
-                Value::new(Object::Instance("jinja2.Template.escaping".into()), subject.text)
-            }
             Returns::Object(path) => Value::new(Object::Instance((&**path).into()), Text::unknown()),
             Returns::Made(path)
                 if path.ends_with("Response") && self.situation(arguments).page == Some(false) =>
@@ -180,12 +177,15 @@ impl<'a> Engine<'a> {
                 let checks = Checks::AUTHENTIC;
                 Value::new(Object::Unknown, Text::hole(Hole { checks, ..Hole::tainted(subject.taint()) }))
             }
-            Returns::Template(path)
-                if &**path == "mako.template.Template" && self.filters_html(arguments) =>
-            {
-                Value::new(Object::Instance("mako.template.Template.escaping".into()), subject.text)
+            Returns::Template(path) => {
+                let escapes = match &**path {
+                    "jinja2.Template" => self.escapes(arguments),
+                    "mako.template.Template" => self.filters_html(arguments),
+                    _ => false,
+                };
+                let path = if escapes { format!("{path}.escaping").into() } else { (&**path).into() };
+                Value::new(Object::Instance(path), subject.text)
             }
-            Returns::Template(path) => Value::new(Object::Instance((&**path).into()), subject.text),
             Returns::Page(dialect) => {
                 let template = match receiver {
                     Some(object) if matches!(object.object, Object::Instance(_)) => object.clone(),

@@ -8,7 +8,7 @@ use crate::eval::strings::{Arguments, positional, positionals};
 use crate::eval::{Engine, ops};
 use crate::grammar::html;
 use crate::ir::ArgKind;
-use crate::text::{Checks, Hole, Mask, Text};
+use crate::text::{Checks, Hole, Mask, Segment, Text};
 use crate::value::{Object, Value};
 
 impl Engine<'_> {
@@ -121,18 +121,9 @@ impl Engine<'_> {
                 _ => replacements.push_str(value.text.as_constant()?),
             }
         }
-        let [replaced, replacements] = [replaced, replacements].map(|text| Text::constant(&*text));
-        let table =
-            Value { elements: None, ..Value::new(Object::Instance("str.maketrans".into()), replaced) };
-        Some(if replacements.as_constant() == Some("") {
-            table
-        } else {
-            let texts = Text::from_alternatives(vec![
-                table.text.alternatives()[0].clone(),
-                replacements.alternatives()[0].clone(),
-            ]);
-            Value::new(Object::Instance("str.maketrans".into()), texts)
-        })
+        let texts = [replaced, replacements].map(|text| vec![Segment::Text(text.into())]);
+        let texts = Text::from_alternatives(texts.into());
+        Some(Value::new(Object::Instance("str.maketrans".into()), texts))
     }
 
     /// `itertools.islice(list, stop)`, `islice(list, start, stop)`

@@ -294,21 +294,7 @@ impl Engine<'_> {
         };
         let proof = match truth {
             true if method != "search" || known.anchored_start => {
-                let shape = |pattern: &str| regex::shape(pattern, whole);
-                let (checks, texts) = pattern.text.as_constant().and_then(shape).unwrap_or_default();
-                let begins = Refinement::checks(checks);
-                let Some(texts) = texts.filter(|_| whole) else {
-                    return relation.carry(if whole {
-                        Self::facts_of_whole(method, &known).meet(begins)
-                    } else {
-                        begins
-                    });
-                };
-                let newline = known.final_newline && method != "fullmatch";
-                let ends = if newline { vec!["", "\n"] } else { vec![""] };
-                let all = texts.iter().flat_map(|text| ends.iter().map(move |end| format!("{text}{end}")));
-                let all: Vec<String> = all.collect();
-                Refinement::constants(all.iter().map(String::as_str))
+                facts_of_match(method, pattern.text.as_constant().unwrap_or_default(), &known, whole)
             }
             // No character of the class occurs anywhere.
             false if method == "search" => match known.class {
@@ -321,16 +307,6 @@ impl Engine<'_> {
         relation.carry(proof)
     }
 
-    /// What a match of the whole text proves: which characters the text has.
-    fn facts_of_whole(method: &str, known: &regex::Pattern) -> Refinement {
-        let newline = known.final_newline && method != "fullmatch";
-        if newline && !known.mask.has('\n') {
-            let checks = Refinement::checks(Checks::ONE_LINE);
-            return Refinement::mask(known.mask.union(Mask::char('\n'))).meet(checks);
-        }
-        Refinement::mask(known.mask)
-    }
-
     /// Whether a call that was evaluated proves something by returning.
     pub(in crate::eval) fn may_prove(&self, call: ValueId, callee: ValueId) -> bool {
         if let Some(summary) = self.frame().summaries.get(&call) {
@@ -338,13 +314,7 @@ impl Engine<'_> {
         }
         match self.frame().values[callee.index()].as_ref().map(|callee| &callee.object) {
             Some(Object::Method(_, name)) => self.name(*name) == "relative_to",
-            Some(Object::Path(path)) => {
-                let numbers = matches!(&**path, "builtins.int" | "builtins.float" | "uuid.UUID");
-                numbers
-                    || path.starts_with("ipaddress.ip")
-                    || path.starts_with("ipaddress.IP")
-                    || is_validator(path)
-            }
+            Some(Object::Path(path)) => proved_of_argument(path).is_some(),
             _ => false,
         }
     }
@@ -378,18 +348,9 @@ impl Engine<'_> {
                     }
                     _ => continue,
                 },
-                Object::Path(path) => match &**path {
-                    "builtins.int" | "builtins.float" => {
-                        // Spaces are ignored at the ends, and `_` between digits, where they can do nothing either.
-                        (args.first(), Mask::NUMBER)
-                    }
-                    "uuid.UUID" => (args.first(), Mask::HEX.union(Mask::ascii(b"-{}:uriundl"))),
-                    "ipaddress.ip_address" => (args.first(), Mask::HEX.union(Mask::ascii(b".:%"))),
-                    path if path.starts_with("ipaddress.") => {
-                        (args.first(), Mask::HEX.union(Mask::ascii(b".:%/")))
-                    }
-                    path if is_validator(path) => (args.first(), Mask::WORD.union(Mask::ascii(b"-.:%"))),
-                    _ => continue,
+                Object::Path(path) => match proved_of_argument(path) {
+                    Some(mask) => (args.first(), mask),
+                    None => continue,
                 },
                 _ => continue,
             };
@@ -399,6 +360,42 @@ impl Engine<'_> {
         }
         proof
     }
+}
+
+/// What a match proves of the text: which one it is, if few match, else its characters and how it begins.
+fn facts_of_match(method: &str, pattern: &str, known: &regex::Pattern, whole: bool) -> Refinement {
+    let (checks, texts) = regex::shape(pattern, whole).unwrap_or_default();
+    let begins = Refinement::checks(checks);
+    if !whole {
+        return begins;
+    }
+    let newline = known.final_newline && method != "fullmatch";
+    if let Some(texts) = texts {
+        let ends: &[&str] = if newline { &["", "\n"] } else { &[""] };
+        let all = texts.iter().flat_map(|text| ends.iter().map(move |end| format!("{text}{end}")));
+        let all: Vec<String> = all.collect();
+        return Refinement::constants(all.iter().map(String::as_str));
+    }
+    if newline && !known.mask.has('\n') {
+        let checks = Refinement::checks(Checks::ONE_LINE);
+        return Refinement::mask(known.mask.union(Mask::char('\n'))).meet(checks).meet(begins);
+    }
+    Refinement::mask(known.mask).meet(begins)
+}
+
+/// What a library's function proves of its first argument by returning: the characters that it has.
+fn proved_of_argument(path: &str) -> Option<Mask> {
+    Some(match path {
+        // Spaces are ignored at the ends, and `_` between digits, where they can do nothing either.
+        "builtins.int" | "builtins.float" => Mask::NUMBER,
+        "uuid.UUID" => Mask::HEX.union(Mask::ascii(b"-{}:uriundl")),
+        "ipaddress.ip_address" => Mask::HEX.union(Mask::ascii(b".:%")),
+        _ if path.starts_with("ipaddress.ip") || path.starts_with("ipaddress.IP") => {
+            Mask::HEX.union(Mask::ascii(b".:%/"))
+        }
+        _ if is_validator(path) => Mask::WORD.union(Mask::ascii(b"-.:%")),
+        _ => return None,
+    })
 }
 
 /// Functions of Django that raise unless a text is a slug or an address.
