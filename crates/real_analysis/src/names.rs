@@ -88,17 +88,19 @@ impl<'a> Names<'a> {
         let all = || module.symbols.all().map(snake_case);
         let secret = all().map(|name| is_secret(&name)).collect();
         let private: Vec<bool> = all().map(|name| has_word(&name, PRIVATE) && !is_about(&name)).collect();
-        let unguessable = all().map(|name| {
+        let is_unguessable = |name: String| {
             let is_code = has_word(&name, &["code", "codes", "link"]) && has_word(&name, CODES);
             has_word(&name, UNGUESSABLE) || is_key(&name) || is_code
-        });
-        let unguessable = unguessable.collect();
+        };
+        let unguessable = all().map(is_unguessable).collect();
         let environment = ["environ", "getenv", "os.environ", "os.getenv"];
         let prints = private.contains(&true)
             || environment.into_iter().any(|name| module.symbols.lookup(name).is_some());
-        let draws = ["random", "uuid1", "uuid.uuid1", "time", "time.time"]
-            .into_iter()
-            .any(|name| module.symbols.lookup(name).is_some());
+        // The time is a draw only where it is hashed.
+        let draws = module.symbols.all().any(|name| {
+            let module = name.split('.').next().unwrap_or_default();
+            matches!(module, "random" | "hashlib") || matches!(name, "uuid1" | "uuid.uuid1")
+        });
         Self { module, secret, private, unguessable, prints, draws }
     }
 
@@ -149,7 +151,7 @@ impl<'a> Names<'a> {
                         }
                         _ => {}
                     }
-                    let key = self.key_place(function, *callee).and_then(|place| args.get(place));
+                    let key = Self::key_place(&path).and_then(|place| args.get(place));
                     let key = key.filter(|key| key.kind == ArgKind::Positional && is_text(key.value));
                     found.extend(key.map(|key| range(key.value)));
                 }
@@ -200,8 +202,7 @@ impl<'a> Names<'a> {
     }
 
     /// Which argument of a library's function is its key.
-    fn key_place(&self, function: FunctionId, callee: ValueId) -> Option<usize> {
-        let path = import_path(self.module, &self.module.functions[function.index()], callee)?;
+    fn key_place(path: &str) -> Option<usize> {
         let (_, place) = KEYED.iter().find(|(known, _)| *known == path)?;
         Some(*place)
     }

@@ -19,9 +19,9 @@ mod unknown;
 use super::Engine;
 use super::attributes::VALIDATORS;
 use super::strings::{Arguments, positional};
-use super::subscripts::{is_session, uploaded};
+use super::subscripts::{is_document_store, is_session, uploaded};
 use crate::ir::{Arg, ArgKind, ClassId, FunctionId, Op, Symbol, ValueId};
-use crate::library::{Concept, DOCUMENT_STORES, ROUTE_REGISTRARS, TEXT_PARTS, UPLOADS};
+use crate::library::{Concept, ROUTE_REGISTRARS, TEXT_PARTS, UPLOADS};
 use crate::rules::Situation;
 use crate::text::Text;
 use crate::value::{Captured, Object, Value};
@@ -371,9 +371,7 @@ impl Engine<'_> {
 fn is_collection_of_documents(value: &Value) -> bool {
     match &value.object {
         Object::Method(owner, _) => is_collection_of_documents(owner),
-        Object::Instance(path) => {
-            path.split_once('.').is_some_and(|(library, _)| DOCUMENT_STORES.contains(&library))
-        }
+        Object::Instance(path) => is_document_store(path),
         _ => false,
     }
 }

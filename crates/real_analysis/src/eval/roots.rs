@@ -255,7 +255,10 @@ impl Engine<'_> {
             _ => Object::Unknown,
         };
         let value = Value::new(object, Text::tainted(taint));
-        annotated.map_or_else(|| value.clone(), |annotation| matching(annotation, &value))
+        match annotated {
+            Some(annotation) => matching(annotation, &value),
+            None => value,
+        }
     }
 }
 

@@ -322,6 +322,7 @@ fn session_member(key: &str) -> Rc<str> {
     format!("{SESSION}.[{key}]").into()
 }
 
-fn is_document_store(path: &str) -> bool {
+/// Whether an object is of a database of documents.
+pub(super) fn is_document_store(path: &str) -> bool {
     path.split_once('.').is_some_and(|(library, _)| DOCUMENT_STORES.contains(&library))
 }
