@@ -2,7 +2,7 @@
 //!
 //! A general product would first copy the weights into panels, which costs as much as multiplying them by a few rows. Here
 //! each output is a dot product read straight from the rows of W, in tiles of a few rows of x and of W so that every loaded
-//! vector is used several times. The sum of one output is taken in an order that depends on nothing but `in`: a sequence gets
+//! vector is used several times; while a tile of W meets the rows of x, the next one is fetched from memory. The sum of one output is taken in an order that depends on nothing but `in`: a sequence gets
 //! the same bits alone and in any batch, on any number of threads.
 
 #![expect(
@@ -92,20 +92,35 @@ fn rows<V: Eight, const N: usize>(
     y: &mut [&mut [f32]],
     column: usize,
 ) {
+    // Each block of rows of x fetches its share of the next rows of W, a stride with each chunk of the inner dimension.
+    let stride = N * LANES / y.len().div_ceil(ROWS);
+    let share = width / LANES * stride;
+    let mut next = weight.as_ptr_range().end;
     for (x, y) in x.chunks(ROWS * width).zip(y.chunks_mut(ROWS)) {
         match y.len() {
-            1 => tile::<V, 1, N>(x, weight, width, y, column),
-            2 => tile::<V, 2, N>(x, weight, width, y, column),
-            3 => tile::<V, 3, N>(x, weight, width, y, column),
-            _ => tile::<V, ROWS, N>(x, weight, width, y, column),
+            1 => tile::<V, 1, N>(x, weight, width, y, column, Fetch { next, stride }),
+            2 => tile::<V, 2, N>(x, weight, width, y, column, Fetch { next, stride }),
+            3 => tile::<V, 3, N>(x, weight, width, y, column, Fetch { next, stride }),
+            _ => tile::<V, ROWS, N>(x, weight, width, y, column, Fetch { next, stride }),
         }
+        next = next.wrapping_add(share);
     }
+}
+
+/// What a tile fetches into the cache for later: `stride` numbers with each chunk, from `next` on. The addresses are hints and
+/// may lie behind the weights; nothing is read there.
+#[derive(Clone, Copy)]
+struct Fetch {
+    next: *const f32,
+    stride: usize,
 }
 
 /// Eight numbers, in a register where there is one of that width.
 trait Eight: Copy {
     fn zero() -> Self;
     fn load(from: &[f32; LANES]) -> Self;
+    /// Asks for the cache line of an address, where that can be asked.
+    fn fetch(_address: *const f32) {}
     /// `self + a b`
     fn add_product(self, a: Self, b: Self) -> Self;
     fn to_array(self) -> [f32; LANES];
@@ -139,7 +154,10 @@ impl Eight for [f32; LANES] {
     reason = "vector instructions, which the compiler does not reliably find by itself here"
 )]
 mod avx2 {
-    use std::arch::x86_64::{__m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps};
+    use std::arch::x86_64::{
+        __m256, _MM_HINT_T0, _mm_prefetch, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps,
+        _mm256_storeu_ps,
+    };
 
     #[derive(Clone, Copy)]
     pub(super) struct Avx2(__m256);
@@ -155,6 +173,12 @@ mod avx2 {
         fn load(from: &[f32; super::LANES]) -> Self {
             // SAFETY: as above, and the reference is to eight numbers.
             Self(unsafe { _mm256_loadu_ps(from.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn fetch(address: *const f32) {
+            // SAFETY: as above; a prefetch may be of any address and never fails.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
         }
 
         #[inline(always)]
@@ -181,6 +205,7 @@ fn tile<V: Eight, const R: usize, const N: usize>(
     width: usize,
     y: &mut [&mut [f32]],
     column: usize,
+    fetch: Fetch,
 ) {
     let x: [&[f32]; R] = std::array::from_fn(|i| &x[i * width..(i + 1) * width]);
     let weight: [&[f32]; N] = std::array::from_fn(|j| &weight[j * width..(j + 1) * width]);
@@ -189,6 +214,7 @@ fn tile<V: Eight, const R: usize, const N: usize>(
     let weight_chunks = weight.map(|weight| &weight.as_chunks::<LANES>().0[..chunks]);
     let mut sums = [[V::zero(); N]; R];
     for c in 0..chunks {
+        V::fetch(fetch.next.wrapping_add(c * fetch.stride));
         let weights: [V; N] = std::array::from_fn(|j| V::load(&weight_chunks[j][c]));
         for i in 0..R {
             let x = V::load(&x_chunks[i][c]);
