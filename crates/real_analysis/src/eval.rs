@@ -14,6 +14,7 @@
 
 mod attributes;
 mod calls;
+mod changes;
 mod closures;
 mod constants;
 mod exceptions;
@@ -48,6 +49,7 @@ use crate::rules::Weakness;
 use crate::text::Taint;
 use crate::value::{Captured, Object, Value};
 use crate::{Options, ThreatModel};
+use changes::{Changes, Shared};
 use heap::{Allocations, HeapObject};
 use lines::{Ends, Lines};
 
@@ -97,14 +99,6 @@ pub(crate) struct Summary {
     returns: Vec<Refinement>,
     /// Exceptions that leave the function.
     raised: Vec<Value>,
-}
-
-/// A variable that outlives the frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Shared {
-    Global(Symbol),
-    Field(ClassId, Symbol),
-    Captured(FunctionId, Symbol),
 }
 
 /// What is known of a function before it is evaluated.
@@ -195,6 +189,10 @@ pub(crate) struct Engine<'a> {
     members: FxHashMap<Rc<str>, Value>,
     /// Functions that a decorator or a call hands to a framework, to answer requests.
     registered: FxHashSet<FunctionId>,
+    /// What the decorators of the program make of its functions.
+    wrappers: FxHashMap<FunctionId, Value>,
+    /// The function that a wrapper is evaluated for: what it returns is what the wrapper's caller gets.
+    wrapped: Option<FunctionId>,
     frames: Vec<Frame>,
     memo: FxHashMap<(FunctionId, Vec<Value>, u64), Rc<Summary>>,
     /// How many different calls of each function were evaluated.
@@ -215,10 +213,7 @@ pub(crate) struct Engine<'a> {
     settings: Vec<bool>,
     /// Built-in names that mean what they usually do.
     builtins: FxHashMap<Symbol, Value>,
-    /// Variables outside the frames that were read.
-    read: FxHashSet<Shared>,
-    /// One of these changed after it was read.
-    changed: bool,
+    changes: Changes,
     threat_model: ThreatModel,
     options: &'a Options,
     libraries: Libraries<'a>,
@@ -253,6 +248,8 @@ impl<'a> Engine<'a> {
             options_declared: FxHashMap::default(),
             members: FxHashMap::default(),
             registered: crate::threat::routes(module),
+            wrappers: FxHashMap::default(),
+            wrapped: None,
             frames: Vec::new(),
             memo: FxHashMap::default(),
             contexts: vec![0; module.functions.len()],
@@ -266,8 +263,7 @@ impl<'a> Engine<'a> {
             budget_hit: module.truncated,
             settings: settings::of_methods(module),
             builtins: FxHashMap::default(),
-            read: FxHashSet::default(),
-            changed: false,
+            changes: Changes::default(),
             threat_model,
             options,
             libraries: Libraries::new(options.library.as_deref()),
@@ -346,6 +342,9 @@ impl<'a> Engine<'a> {
         params: &[Value],
         is_root: bool,
     ) -> Rc<Summary> {
+        if let Some(caller) = self.frames.last() {
+            self.changes.note_call(caller.function, function);
+        }
         let around = captured.iter().flat_map(|captured| captured.iter().map(|(_, _, value)| value));
         let inputs: Vec<Value> = params.iter().chain(around).cloned().collect();
         let stamp = self.heap_stamp(&inputs);
@@ -578,7 +577,7 @@ impl<'a> Engine<'a> {
     fn set_field(&mut self, class: ClassId, name: Symbol, value: &Value) {
         let known = self.fields.get(&(class, name)).cloned();
         if let Some(joined) = self.joined(known.as_ref(), value) {
-            self.note_change(Shared::Field(class, name));
+            self.changes.note_change(Shared::Field(class, name));
             self.fields.insert((class, name), joined);
         }
     }
@@ -590,7 +589,7 @@ impl<'a> Engine<'a> {
         }
         let known = self.members.get(&path).cloned();
         if let Some(joined) = self.joined(known.as_ref(), value) {
-            self.changed = true;
+            self.changes.note_change_of_all();
             self.members.insert(path, joined);
         }
     }
@@ -598,8 +597,10 @@ impl<'a> Engine<'a> {
     fn set_global(&mut self, name: Symbol, value: &Value) {
         let known = self.globals.get(&name).cloned();
         if let Some(joined) = self.joined(known.as_ref(), value) {
-            self.note_change(Shared::Global(name));
-            self.builtins.remove(&name);
+            self.changes.note_change(Shared::Global(name));
+            if self.builtins.remove(&name).is_some() {
+                self.changes.note_change_of_all();
+            }
             self.globals.insert(name, joined);
         }
     }
@@ -607,7 +608,7 @@ impl<'a> Engine<'a> {
     fn set_free(&mut self, function: FunctionId, name: Symbol, value: &Value) {
         let known = self.free.get(&(function, name)).cloned();
         if let Some(joined) = self.joined(known.as_ref(), value) {
-            self.note_change(Shared::Captured(function, name));
+            self.changes.note_change(Shared::Captured(function, name));
             self.free.insert((function, name), joined);
         }
     }
@@ -626,11 +627,6 @@ impl<'a> Engine<'a> {
             },
         };
         if known == Some(&joined) { None } else { Some(joined) }
-    }
-
-    /// A variable changed: whoever read it before has to be evaluated again.
-    fn note_change(&mut self, variable: Shared) {
-        self.changed |= self.read.contains(&variable);
     }
 }
 

@@ -159,6 +159,9 @@ pub(crate) struct Function {
     pub(crate) class: Option<ClassId>,
     pub(crate) params: Vec<Param>,
     pub(crate) is_generator: bool,
+    pub(crate) is_async: bool,
+    /// Calls whose results are awaited.
+    pub(crate) awaited: Vec<ValueId>,
     pub(crate) blocks: Vec<Block>,
     pub(crate) insts: Vec<Inst>,
     /// Every assignment to a named variable, in order.
@@ -455,6 +458,9 @@ pub(crate) enum BinaryOp {
     Subtract,
     FloorDivide,
     Power,
+    ShiftLeft,
+    ShiftRight,
+    Xor,
     Arithmetic,
 }
 

@@ -75,6 +75,8 @@ pub(crate) enum Concept {
     Host,
     /// The value of a header of a response.
     Header,
+    /// The text of a message: headers, an empty line, a body.
+    Message,
 }
 
 /// An argument: by position, by keyword, or the receiver of a method.
@@ -291,6 +293,31 @@ pub(crate) const WEB_FRAMEWORKS: &[&str] = &[
     "channels",
     "autobahn",
     "gradio",
+    "strawberry",
+    "ariadne",
+    "graphene",
+    "grpc",
+    "jsonrpcserver",
+    "flask_socketio",
+    "socketio",
+    "mcp",
+    "fastmcp",
+    "dash",
+    "nicegui",
+];
+
+/// Frameworks with the last names of their decorators, called or not, that make a function answer whoever is connected. The names are too
+/// common to mean this where the framework is not imported.
+pub(crate) const REMOTE_DECORATORS: &[(&str, &[&str])] = &[
+    ("strawberry", &["field", "mutation", "subscription"]),
+    ("ariadne", &["field"]),
+    ("jsonrpcserver", &["method"]),
+    ("flask_socketio", &["on", "event"]),
+    ("socketio", &["on", "event"]),
+    ("mcp", &["tool", "resource", "prompt"]),
+    ("fastmcp", &["tool", "resource", "prompt"]),
+    ("dash", &["callback"]),
+    ("nicegui", &["page"]),
 ];
 
 /// Annotations of parameters that cannot carry a text of the caller's choice.
@@ -311,6 +338,11 @@ pub(crate) const HARMLESS_TYPES: &[&str] = &[
     "datetime.timedelta",
     "UUID",
     "uuid.UUID",
+    "IPv4Address",
+    "ipaddress.IPv4Address",
+    "PositiveInt",
+    "NonNegativeInt",
+    "StrictInt",
     "Fraction",
     "None",
     "Callable",
@@ -407,6 +439,7 @@ pub(crate) const ROUTE_REGISTRARS: &[&str] = &[
     "add_websocket_route",
     "start_server",
     "start_unix_server",
+    "register_function",
     "path",
     "re_path",
     "url",
@@ -443,6 +476,9 @@ pub(crate) const VIEW_METHODS: &[&str] = &[
     "onMessage",
     "receive",
     "receive_json",
+    "data_received",
+    "datagram_received",
+    "mutate",
 ];
 
 /// Endings of the names of classes that are views.
@@ -459,6 +495,11 @@ pub(crate) const VIEW_CLASSES: &[&str] = &[
     "HTTPEndpoint",
     "Consumer",
     "ServerProtocol",
+    "asyncio.Protocol",
+    "DatagramProtocol",
+    "Servicer",
+    "graphene.ObjectType",
+    "graphene.Mutation",
 ];
 
 /// Libraries whose commands are functions: the command line is their arguments.
@@ -520,6 +561,9 @@ pub(crate) const TEXT_PARTS: &[&str] = &[
 pub(crate) const UPLOAD: &str = "web.upload";
 /// All of them.
 pub(crate) const UPLOADS: &str = "web.uploads";
+
+/// `io.StringIO()`, `io.BytesIO()`: a file in memory, whose text is what was written so far.
+pub(crate) const BUFFER: &str = "io.StringIO";
 
 /// Clients of databases of documents.
 pub(crate) const DOCUMENT_STORES: &[&str] = &["pymongo", "flask_pymongo", "motor"];

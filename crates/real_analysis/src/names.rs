@@ -4,10 +4,11 @@
 //! rules are less sure than the others, and they ask more of the name than one word: what is printed must be a secret
 //! by itself (`password`, not `token`, which may be a parser's), and a label (`PASSWORD = "password"`) is none.
 
+mod literals;
+
 use crate::eval::Report;
-use crate::ir::{
-    Arg, ArgKind, CompareOp, Constant, Function, FunctionId, Module, Op, Range, Symbol, Terminator, ValueId,
-};
+use crate::ir::{Arg, Constant, FunctionId, Module, Op, Range, Symbol, Terminator, ValueId};
+use crate::library::ERROR_DECORATORS;
 use crate::missing::{Body, has_word, import_path};
 use crate::rules::Weakness;
 
@@ -15,7 +16,8 @@ use crate::rules::Weakness;
 const SECRETS: &[&str] =
     &["password", "passwd", "pwd", "secret", "apikey", "token", "credentials", "passphrase"];
 /// Names of what must not be printed.
-const PRIVATE: &[&str] = &["password", "passwd", "pwd", "secret", "apikey", "passphrase", "ssn"];
+const PRIVATE: &[&str] =
+    &["password", "passwd", "pwd", "secret", "apikey", "passphrase", "ssn", "cvv", "cvc"];
 /// Names of what must not be guessed.
 const UNGUESSABLE: &[&str] = &[
     "password",
@@ -108,105 +110,6 @@ impl<'a> Names<'a> {
         set[name.0 as usize]
     }
 
-    /// `password = "hunter2"`, `connect(password="hunter2")`, `app.secret_key = "…"`.
-    fn check_literals(&self, function: FunctionId, reports: &mut Vec<Report>) {
-        let body = &self.module.functions[function.index()];
-        let first = if function.0 == 0 { self.module.trusted_insts as usize } else { 0 };
-        let literal = |value: ValueId| match &body.insts[value.index()].op {
-            Op::Constant(Constant::Str(text)) => is_secret_text(text),
-            Op::Constant(Constant::Bytes(bytes)) => is_secret_text(&String::from_utf8_lossy(bytes)),
-            _ => false,
-        };
-        let is_text = |value: ValueId| {
-            matches!(body.insts[value.index()].op, Op::Constant(Constant::Str(_) | Constant::Bytes(_)))
-        };
-        let range = |value: ValueId| body.insts[value.index()].range;
-        let mut found: Vec<Range> = Vec::new();
-        for (name, value) in body.writes.iter().filter(|(_, value)| value.index() >= first) {
-            if Self::is(&self.secret, *name) && literal(*value) {
-                found.push(range(*value));
-            }
-        }
-        for inst in &body.insts[first.min(body.insts.len())..] {
-            match &inst.op {
-                Op::Call { callee, args } => {
-                    found.extend(args.iter().filter_map(|arg| match arg.kind {
-                        ArgKind::Keyword(name) if Self::is(&self.secret, name) && literal(arg.value) => {
-                            Some(range(arg.value))
-                        }
-                        _ => None,
-                    }));
-                    let path = import_path(self.module, body, *callee).unwrap_or_default();
-                    match (&*path, &args[..]) {
-                        // `os.getenv("DB_PASSWORD", "hunter2")`
-                        ("os.getenv" | "os.environ.get", [name, default])
-                            if named_secret(&body.insts[name.value.index()].op) && literal(default.value) =>
-                        {
-                            found.push(range(default.value));
-                        }
-                        ("hmac.compare_digest" | "secrets.compare_digest", sides) => {
-                            found.extend(
-                                sides.iter().filter(|side| literal(side.value)).map(|side| range(side.value)),
-                            );
-                        }
-                        _ => {}
-                    }
-                    let key = Self::key_place(&path).and_then(|place| args.get(place));
-                    let key = key.filter(|key| key.kind == ArgKind::Positional && is_text(key.value));
-                    found.extend(key.map(|key| range(key.value)));
-                }
-                // `if password == "hunter2":`
-                Op::Compare { op: CompareOp::Equal | CompareOp::NotEqual, left, right } => {
-                    for (value, other) in [(*left, *right), (*right, *left)] {
-                        if literal(value) && self.asks_for_secret(body, other) {
-                            found.push(range(value));
-                        }
-                    }
-                }
-                Op::StoreAttribute { name, value, .. }
-                    if Self::is(&self.secret, *name) && literal(*value) =>
-                {
-                    found.push(range(*value));
-                }
-                Op::StoreSubscript { index, value, .. } => {
-                    if let Op::Constant(Constant::Str(key)) = &body.insts[index.index()].op
-                        && is_secret(&snake_case(key))
-                        && literal(*value)
-                    {
-                        found.push(range(*value));
-                    }
-                }
-                _ => {}
-            }
-        }
-        found.sort_unstable();
-        found.dedup();
-        reports.extend(found.into_iter().map(|range| report(Weakness::LiteralSecret, range, 0.65)));
-    }
-
-    /// Whether a value is somebody's answer to the question for a secret: a parameter of that name, or a field of a form.
-    fn asks_for_secret(&self, body: &Function, value: ValueId) -> bool {
-        let op = |value: ValueId| &body.insts[value.index()].op;
-        match op(value) {
-            Op::Param(index) => {
-                body.params.get(*index as usize).is_some_and(|param| Self::is(&self.secret, param.name))
-            }
-            Op::Subscript { index, .. } => named_secret(op(*index)),
-            Op::Attribute { name, .. } => Self::is(&self.secret, *name),
-            Op::Call { callee, args } => {
-                let is_get = matches!(op(*callee), Op::Attribute { name, .. } if self.module.symbols.text(*name) == "get");
-                is_get && args.first().is_some_and(|arg| named_secret(op(arg.value)))
-            }
-            _ => false,
-        }
-    }
-
-    /// Which argument of a library's function is its key.
-    fn key_place(path: &str) -> Option<usize> {
-        let (_, place) = KEYED.iter().find(|(known, _)| *known == path)?;
-        Some(*place)
-    }
-
     /// `print(password)`, `logging.info(f"{password}")`: as it is, not hashed, measured or compared.
     fn check_output(&self, body: &Body<'_>, reports: &mut Vec<Report>) {
         let named = body.function.writes.iter().filter(|(name, _)| Self::is(&self.private, *name));
@@ -243,7 +146,10 @@ impl<'a> Names<'a> {
             .iter()
             .any(|(name, value)| Self::is(&self.unguessable, *name) && kept(*value));
         let stored = body.insts().any(|(_, op)| match op {
-            Op::StoreSubscript { object, value, .. } => Self::is_session(body, *object) && kept(*value),
+            Op::StoreSubscript { object, index, value } => {
+                let named = body.text(*index).is_some_and(|key| has_word(&snake_case(key), UNGUESSABLE));
+                (named || Self::is_session(body, *object)) && kept(*value)
+            }
             Op::StoreAttribute { name, value, .. } => Self::is(&self.unguessable, *name) && kept(*value),
             _ => false,
         });
@@ -261,9 +167,32 @@ impl<'a> Names<'a> {
     }
 
     fn is_random(body: &Body<'_>, callee: ValueId) -> bool {
+        if body.method(callee).is_some_and(|(object, _)| Self::is_generator(body, object)) {
+            return true;
+        }
         let path = body.import_path(callee).unwrap_or_default();
-        let strong = path.ends_with("SystemRandom") || path.ends_with("seed");
+        let strong = ["SystemRandom", "seed", ".Random"].iter().any(|name| path.ends_with(name));
         (path.starts_with("random.") || path.starts_with("numpy.random.") || path == "uuid.uuid1") && !strong
+    }
+
+    /// `random.Random(7)`, or a variable of the module that holds it.
+    fn is_generator(body: &Body<'_>, object: ValueId) -> bool {
+        let module = &body.module.functions[0];
+        let path = match body.op(object) {
+            Op::Call { callee, .. } => body.import_path(*callee),
+            Op::Global(name) => {
+                let written = module.writes.iter().find(|(written, _)| written == name);
+                written.and_then(|(_, value)| match &module.insts[value.index()].op {
+                    Op::Call { callee, .. } => import_path(body.module, module, *callee),
+                    _ => None,
+                })
+            }
+            _ => None,
+        };
+        matches!(
+            path.as_deref(),
+            Some("random.Random" | "numpy.random.default_rng" | "numpy.random.RandomState")
+        )
     }
 
     /// `hashlib.sha256(f"{email}{time.time()}".encode())`: who knows when knows what.
@@ -292,20 +221,66 @@ impl<'a> Names<'a> {
 
 /// A route that answers with the text of an exception.
 fn check_errors(body: &Body<'_>, reports: &mut Vec<Report>) {
+    let handles_any = handles_any_error(body);
+    let is_error = |value: ValueId| match body.op(value) {
+        // What the program's own exceptions say was written for whoever reads it.
+        Op::Caught { kind, .. } => !kind.is_some_and(|kind| is_own_class(body, kind)),
+        Op::Call { callee, .. } => {
+            body.import_path(*callee).is_some_and(|path| path.starts_with("traceback.format"))
+        }
+        Op::Param(index) => handles_any && *index as usize + 1 == body.function.params.len(),
+        _ => false,
+    };
+    // What an exception of the framework says is sent, too. Errors that the program asks for by their kinds it knows.
+    let is_any_error = |value: ValueId| match body.op(value) {
+        Op::Caught { kind, .. } => kind.is_none_or(|kind| body.builtin(kind) == Some("Exception")),
+        _ => false,
+    };
+    let is_answer = |exception: ValueId| match body.op(exception) {
+        Op::Call { callee, .. } => {
+            let path = body.import_path(*callee);
+            path.is_some_and(|path| path.ends_with("HTTPException"))
+        }
+        _ => false,
+    };
+    for (_, op) in body.insts() {
+        let Op::Raise(exception) = op else { continue };
+        if is_answer(*exception) && body.mentions(*exception, is_any_error) {
+            let range = body.function.insts[exception.index()].range;
+            reports.push(report(Weakness::ShownError, range, 0.6));
+        }
+    }
     for block in &body.order {
         let Terminator::Return(value) = body.function.blocks[block.index()].terminator else { continue };
-        let is_error = |value: ValueId| match body.op(value) {
-            // What the program's own exceptions say was written for whoever reads it.
-            Op::Caught { kind, .. } => !kind.is_some_and(|kind| is_own_class(body, kind)),
-            Op::Call { callee, .. } => {
-                body.import_path(*callee).is_some_and(|path| path.starts_with("traceback.format"))
-            }
-            _ => false,
-        };
         if body.mentions(value, is_error) {
             reports.push(report(Weakness::ShownError, body.function.insts[value.index()].range, 0.65));
         }
     }
+}
+
+/// `@app.errorhandler(Exception)`, `@app.exception_handler(500)`: what the function is given nobody has foreseen.
+fn handles_any_error(body: &Body<'_>) -> bool {
+    let module = &body.module.functions[0];
+    let op = |value: ValueId| &module.insts[value.index()].op;
+    let of_any = |arg: &Arg| match op(arg.value) {
+        Op::Builtin(kind) => body.name(*kind) == "Exception",
+        Op::Constant(Constant::Int(status)) => *status == 500,
+        _ => false,
+    };
+    let unforeseen = |decorator: &ValueId| match op(*decorator) {
+        Op::Call { callee, args } => {
+            let handles = matches!(op(*callee), Op::Attribute { name, .. } if ERROR_DECORATORS.contains(&body.name(*name)));
+            handles && args.first().is_some_and(of_any)
+        }
+        _ => false,
+    };
+    module.insts.iter().any(|inst| match &inst.op {
+        Op::Closure { function, decorators, .. } => {
+            let is_it = std::ptr::eq(&raw const body.module.functions[function.index()], body.function);
+            is_it && decorators.iter().any(unforeseen)
+        }
+        _ => false,
+    })
 }
 
 /// A class of the program, by its name.
@@ -319,11 +294,6 @@ fn is_own_class(body: &Body<'_>, kind: ValueId) -> bool {
     }
 }
 
-/// A constant text that is the name of a secret.
-fn named_secret(op: &Op) -> bool {
-    matches!(op, Op::Constant(Constant::Str(name)) if is_secret(&snake_case(name)))
-}
-
 /// Whether a text shows one of the values unchanged.
 fn shows(body: &Body<'_>, value: ValueId, private: &[ValueId], depth: u32) -> bool {
     if private.contains(&value) {
@@ -331,7 +301,7 @@ fn shows(body: &Body<'_>, value: ValueId, private: &[ValueId], depth: u32) -> bo
     }
     let mut any = false;
     let passes_on = match body.op(value) {
-        Op::Format(_) | Op::Binary { .. } | Op::Phi(_) => true,
+        Op::Format(_) | Op::Binary { .. } | Op::Phi(_) | Op::Dict(_) => true,
         Op::Call { callee, .. } => {
             body.builtin(*callee) == Some("str")
                 || body.method(*callee).is_some_and(|(_, name)| name == "format")
@@ -364,24 +334,6 @@ fn is_secret_entry(body: &Body<'_>, value: ValueId) -> bool {
 fn is_received(body: &Body<'_>, value: ValueId) -> bool {
     matches!(body.op(value), Op::Param(_) | Op::Call { .. } | Op::Subscript { .. } | Op::Attribute { .. })
 }
-
-/// Functions that are given a key, and its position.
-const KEYED: &[(&str, usize)] = &[
-    ("jwt.encode", 1),
-    ("jwt.decode", 1),
-    ("jose.jwt.encode", 1),
-    ("jose.jwt.decode", 1),
-    ("hmac.new", 0),
-    ("cryptography.fernet.Fernet", 0),
-    ("cryptography.hazmat.primitives.ciphers.aead.AESGCM", 0),
-    ("cryptography.hazmat.primitives.ciphers.aead.ChaCha20Poly1305", 0),
-    ("cryptography.hazmat.primitives.ciphers.algorithms.AES", 0),
-    ("Crypto.Cipher.AES.new", 0),
-    ("Cryptodome.Cipher.AES.new", 0),
-    ("itsdangerous.URLSafeSerializer", 0),
-    ("itsdangerous.URLSafeTimedSerializer", 0),
-    ("itsdangerous.TimestampSigner", 0),
-];
 
 const LOG_METHODS: &[&str] = &["debug", "info", "warning", "warn", "error", "critical", "exception"];
 
@@ -444,14 +396,6 @@ pub(crate) fn snake_case(name: &str) -> String {
         snake.push(character.to_ascii_lowercase());
     }
     snake
-}
-
-/// A text that may open something: no sentence, no label, no word, no place-holder, no address.
-fn is_secret_text(text: &str) -> bool {
-    let usual = text.chars().all(|character| character.is_ascii_graphic());
-    let named = text.chars().all(|character| character.is_ascii_alphabetic() || "_-.:/".contains(character));
-    let place_holder = text.contains(['<', '{', '%', '$']) || text.contains("...") || text.contains("://");
-    (4..200).contains(&text.len()) && usual && !named && !place_holder
 }
 
 fn report(weakness: Weakness, range: Range, confidence: f32) -> Report {

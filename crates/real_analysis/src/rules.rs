@@ -327,10 +327,10 @@ pub(crate) fn judge(
         Concept::Xml if situation.safe_parser => None,
         Concept::Xml => all(Weakness::ExternalEntities, text),
         Concept::PlainXml => all(Weakness::GrowingEntities, text),
-        Concept::Row if !text.summary().mask.has('=') => None,
-        Concept::Row => all(Weakness::FormulaInjection, text),
+        Concept::Row => Some((Weakness::FormulaInjection, query::judge_cell(text)?)),
         Concept::Document | Concept::Script => all(Weakness::DocumentInjection, text),
         Concept::Header => Some((Weakness::HeaderInjection, html::judge_lines(text)?.weaker())),
+        Concept::Message => Some((Weakness::HeaderInjection, html::judge_headers(text)?)),
         Concept::HashName => None,
     }
 }

@@ -50,6 +50,8 @@ impl Builder {
             class: None,
             params: Vec::new(),
             is_generator: false,
+            is_async: false,
+            awaited: Vec::new(),
             blocks: Vec::new(),
             insts: Vec::new(),
             writes: Vec::new(),

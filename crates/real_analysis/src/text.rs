@@ -23,6 +23,8 @@ use std::cell::OnceCell;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
+use rustc_hash::FxHasher;
+
 pub(crate) use mask::Mask;
 
 /// More alternatives than these become one hole.
@@ -59,6 +61,8 @@ impl Checks {
     pub(crate) const AUTHENTIC: Self = Self(128);
     /// A text of limited length.
     pub(crate) const SHORT: Self = Self(512);
+    /// So short that not even exponential work on it is much.
+    pub(crate) const TINY: Self = Self(1 << 20);
     /// Every character stands for itself in a regular expression.
     pub(crate) const REGEX_ESCAPED: Self = Self(1024);
 
@@ -140,6 +144,8 @@ struct Shape {
     taint: Taint,
     /// Computed when it is first asked for.
     summary: OnceCell<Hole>,
+    /// The same: a text is asked for its hash in every call that it is given to.
+    hash: OnceCell<u64>,
 }
 
 // The rest of a shape follows from its alternatives.
@@ -153,7 +159,12 @@ impl Eq for Shape {}
 
 impl Hash for Shape {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.alternatives.hash(state);
+        let hash = self.hash.get_or_init(|| {
+            let mut hasher = FxHasher::default();
+            self.alternatives.hash(&mut hasher);
+            hasher.finish()
+        });
+        state.write_u64(*hash);
     }
 }
 
@@ -221,7 +232,7 @@ impl Text {
                     Segment::Repeat(text) => text.taint(),
                 }
         });
-        Self(Rc::new(Shape { alternatives, taint, summary: OnceCell::new() }))
+        Self(Rc::new(Shape { alternatives, taint, summary: OnceCell::new(), hash: OnceCell::new() }))
     }
 
     /// The constant that this text is.

@@ -35,7 +35,8 @@ fn answers_requests(module: &Module) -> bool {
     let uses = |function: &Function, op: &Op| match op {
         Op::Import(path) => {
             let path = text(*path);
-            is_web(path) && (path.ends_with(".request") || path.starts_with("gradio"))
+            let connects = ["gradio", "graphene", "grpc"].iter().any(|framework| path.starts_with(framework));
+            is_web(path) && (path.ends_with(".request") || connects)
         }
         Op::Builtin(name) => text(*name) == "request",
         Op::Attribute { object, name } => {
@@ -65,10 +66,17 @@ fn is_web(path: &str) -> bool {
 /// The functions that answer requests because a decorator says so: `@app.route("/")`, whatever `app` is.
 pub(crate) fn routes(module: &Module) -> FxHashSet<FunctionId> {
     let mut routes = FxHashSet::default();
+    let imported =
+        |framework: &str| module.symbols.all().any(|name| name.split('.').next() == Some(framework));
+    let remote: Vec<&str> = library::REMOTE_DECORATORS
+        .iter()
+        .filter(|(framework, _)| imported(framework))
+        .flat_map(|(_, names)| names.iter().copied())
+        .collect();
     for owner in &module.functions {
         for inst in &owner.insts {
             if let Op::Closure { function, decorators, .. } = &inst.op
-                && decorators.iter().any(|decorator| is_route(module, owner, *decorator))
+                && decorators.iter().any(|decorator| is_route(module, owner, *decorator, &remote))
             {
                 routes.insert(*function);
             }
@@ -77,16 +85,16 @@ pub(crate) fn routes(module: &Module) -> FxHashSet<FunctionId> {
     routes
 }
 
-fn is_route(module: &Module, owner: &Function, decorator: ValueId) -> bool {
-    let Op::Call { callee, .. } = owner.insts[decorator.index()].op else {
-        return is_exposed(module, owner, decorator);
-    };
-    match owner.insts[callee.index()].op {
+fn is_route(module: &Module, owner: &Function, decorator: ValueId, remote: &[&str]) -> bool {
+    let named = |value: ValueId, names: &[&str]| match owner.insts[value.index()].op {
         Op::Attribute { name, .. } | Op::Import(name) | Op::Builtin(name) => {
-            let name = module.symbols.text(name).rsplit('.').next().unwrap_or_default();
-            library::ROUTE_DECORATORS.contains(&name)
+            names.contains(&module.symbols.text(name).rsplit('.').next().unwrap_or_default())
         }
         _ => false,
+    };
+    match owner.insts[decorator.index()].op {
+        Op::Call { callee, .. } => named(callee, library::ROUTE_DECORATORS) || named(callee, remote),
+        _ => is_exposed(module, owner, decorator) || named(decorator, remote),
     }
 }
 

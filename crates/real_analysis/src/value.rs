@@ -15,7 +15,7 @@ pub(crate) struct HeapId(pub(crate) u32);
 pub(crate) type Captured = Option<Rc<[(FunctionId, Symbol, Value)]>>;
 
 /// Alternatives of a value that are told apart.
-const MAX_EITHER: usize = 4;
+const MAX_EITHER: usize = 12;
 
 /// What a value is, as far as it matters to calls, attributes and subscripts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

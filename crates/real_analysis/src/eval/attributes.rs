@@ -2,18 +2,22 @@
 
 use std::rc::Rc;
 
+use super::Engine;
+use super::changes::Shared;
 use super::heap::Key;
 use super::strings::basename;
-use super::{Engine, Shared};
 use crate::ThreatModel;
 use crate::ir::{ArgKind, ClassId, FunctionId, Symbol};
 use crate::library::{Api, NAMESPACE, Origin, Returns, UPLOADS};
-use crate::text::Text;
+use crate::text::{Taint, Text};
 use crate::value::{Captured, HeapId, Object, Value};
 
 /// Functions of a model that make one of data that is checked.
 pub(super) const VALIDATORS: &[&str] =
     &["model_validate", "model_validate_json", "parse_obj", "parse_raw", "from_dict", "from_json"];
+
+/// Fields of forms whose values are numbers, truth values or times, by the ends of their names.
+const NUMERIC_FIELDS: &[&str] = &["Integer", "Float", "Decimal", "Boolean", "Date", "Time", "Duration"];
 
 impl Engine<'_> {
     /// A member of a library, which may itself be a source.
@@ -88,10 +92,39 @@ impl Engine<'_> {
         }
     }
 
+    /// What a field of a form lets through, by its kind. `None`: a text.
+    fn field_value(field: &Value) -> Option<Value> {
+        let Object::Instance(path) = &field.object else { return None };
+        let name = path.rsplit('.').next().unwrap_or_default();
+        let kind = name.strip_suffix("Field")?;
+        let is_one_of = |kinds: &[&str]| kinds.iter().any(|known| kind.ends_with(known));
+        if is_one_of(NUMERIC_FIELDS) {
+            Some(Value::number())
+        } else {
+            is_one_of(&["Choice", "UUID", "Select", "Radio", "PrimaryKeyRelated"]).then(Value::unknown)
+        }
+    }
+
+    /// The fields of a form of the program, as a dictionary: `form.cleaned_data`.
+    fn form_fields(&mut self, class: ClassId, taint: Taint) -> Value {
+        let own = self.class_values.iter().filter(|((owner, _), _)| *owner == class);
+        let mut fields: Vec<(Rc<str>, Value)> = own
+            .filter_map(|((_, name), field)| {
+                Some((self.module.symbols.shared(*name), Self::field_value(field)?))
+            })
+            .collect();
+        fields.sort_by(|a, b| a.0.cmp(&b.0));
+        let fields = fields.into_iter().map(|(name, value)| (Key::Name(name), value)).collect();
+        let heap = self.hostile_heap(fields, Value::tainted(taint));
+        Value::new(Object::Container(heap), Text::tainted(taint))
+    }
+
     /// What a client typed into a form: `form.data`, `form.name.data`, `form.cleaned_data`. Forms are known by the names of their
     /// classes, which are rarely in the same file.
     fn form_data(&mut self, object: &Value, attribute: &str) -> Option<Value> {
-        if self.threat_model != ThreatModel::Web || !matches!(attribute, "data" | "cleaned_data") {
+        if self.threat_model != ThreatModel::Web
+            || !matches!(attribute, "data" | "cleaned_data" | "validated_data")
+        {
             return None;
         }
         let owner = match &object.object {
@@ -103,11 +136,14 @@ impl Engine<'_> {
             Object::Local(class, _) => self.bases[class.index()].iter().find_map(Value::path_name),
             _ => None,
         }?;
-        if !class.ends_with("Form") && !class.ends_with("Field") {
+        if !["Form", "Field", "Serializer"].iter().any(|kind| class.ends_with(kind)) {
             return None;
         }
         let taint = self.source(self.current_range(), Origin::Request, "the form");
-        Some(Value::tainted(taint))
+        match object.object {
+            Object::Local(class, _) => Some(self.form_fields(class, taint)),
+            _ => Some(Self::field_value(object).unwrap_or_else(|| Value::tainted(taint))),
+        }
     }
 
     /// An attribute of an object that the tables know.
@@ -186,8 +222,9 @@ impl Engine<'_> {
                 continue;
             }
             seen.push(class);
-            self.read.insert(Shared::Field(class, name));
-            let own = receiver.is_some_and(|receiver| receiver.heap_id().is_some());
+            self.note_read(Shared::Field(class, name));
+            // What one object was given is not the class's.
+            let own = receiver.is_none_or(|receiver| receiver.heap_id().is_some());
             let value = self.class_values.get(&(class, name)).filter(|_| own);
             if let Some(value) = value.or_else(|| self.fields.get(&(class, name))).cloned() {
                 let value = self.refresh(value);

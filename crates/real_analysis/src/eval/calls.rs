@@ -16,6 +16,8 @@ mod special;
 mod templates;
 mod unknown;
 
+use std::borrow::Cow;
+
 use super::Engine;
 use super::attributes::VALIDATORS;
 use super::strings::{Arguments, positional};
@@ -28,9 +30,6 @@ use crate::value::{Captured, Object, Value};
 
 /// `getattr(hashlib, name)`: judged where it is used, since the name may be checked in between.
 const HASH_MEMBER: &str = "hashlib.?";
-
-/// `io.StringIO()`: its text is what was written so far.
-const BUFFER: &str = "io.StringIO";
 
 /// Where a call stands in the program: the instruction, its callee and its arguments. A call that a library makes has neither.
 #[derive(Clone, Copy)]
@@ -71,6 +70,10 @@ impl Engine<'_> {
                 value
             }
             Object::Path(path) => {
+                let spread = self.spread(arguments);
+                // Arguments that were taken apart are no longer those that stand in the program.
+                let site = if matches!(spread, Cow::Owned(_)) { Site { args: &[], ..site } } else { site };
+                let arguments = &*spread;
                 let value = self.call_library(site, &path, None, arguments);
                 // A method of a source: `request.args.get`.
                 if function.taint() == 0 || value.is_number() {
@@ -128,9 +131,30 @@ impl Engine<'_> {
         }
         let params = self.bind(id, target, receiver, args);
         let summary = self.run(target, captured, &params, false);
-        summary.raised.iter().for_each(|exception| self.raise(exception.clone()));
-        self.frame_mut().summaries.insert(id, summary.clone());
+        if self.runs_at_once(id, target) {
+            summary.raised.iter().for_each(|exception| self.raise(exception.clone()));
+            self.frame_mut().summaries.insert(id, summary.clone());
+        }
         summary.value.clone()
+    }
+
+    /// Whether a call runs the body of the function: that of a generator runs when somebody iterates, and an async function's when
+    /// somebody awaits it. Before that nothing is checked. Who hands the result on has it run.
+    fn runs_at_once(&self, call: ValueId, target: FunctionId) -> bool {
+        let body = &self.module.functions[target.index()];
+        let is_handed_on = || {
+            self.function().insts.iter().any(|inst| match &inst.op {
+                Op::Call { args, .. } => args.iter().any(|arg| arg.value == call),
+                Op::Enter(value) | Op::Element(value) => *value == call,
+                _ => false,
+            })
+        };
+        let waits = body.is_async && !self.function().awaited.contains(&call);
+        let is_manager = || {
+            let managers = ["contextlib.contextmanager", "contextlib.asynccontextmanager"];
+            self.is_decorated(target, &managers)
+        };
+        !(waits || body.is_generator && !is_manager()) || is_handed_on()
     }
 
     /// A method that the class or one of its bases in the program defines, bound to the receiver.
@@ -151,8 +175,15 @@ impl Engine<'_> {
         if self.settings[name.index()] {
             self.check_settings(&format!(".{text}"), arguments);
         }
-        if text == "add_argument" {
-            self.note_option(arguments);
+        match text {
+            "add_argument" => self.note_option(arguments),
+            "add_middleware" => self.check_middleware(arguments),
+            "send_header" if positional(arguments, 0).is_some_and(is_cookie_header) => {
+                if let Some(line) = positional(arguments, 1).map(|value| value.text.clone()) {
+                    self.check_cookie_line(&line);
+                }
+            }
+            _ => {}
         }
         if let Some(value) = self.method_of_known(site, receiver, text, arguments) {
             return value;
@@ -360,11 +391,15 @@ impl Engine<'_> {
             if let Object::Function(target, _) | Object::Bound(target, _, _) = value.object
                 && self.registered.insert(target)
             {
-                self.changed = true;
+                self.changes.note_change_of_all();
                 self.note_converters(target, arguments);
             }
         }
     }
+}
+
+fn is_cookie_header(name: &Value) -> bool {
+    name.text.as_constant().is_some_and(|name| name.eq_ignore_ascii_case("set-cookie"))
 }
 
 /// `client.db.users`, where the client is a database of documents.

@@ -144,6 +144,12 @@ impl Engine<'_> {
                 decorated = result;
             }
         }
+        match decorated.object {
+            Object::Function(target, _) if target != function => {
+                self.wrappers.insert(function, decorated.clone());
+            }
+            _ => drop(self.wrappers.remove(&function)),
+        }
         decorated
     }
 

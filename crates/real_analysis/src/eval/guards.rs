@@ -23,6 +23,7 @@ use super::Engine;
 use crate::facts::Refinement;
 use crate::ir::{BinaryOp, BlockId, Op, Terminator, UnaryOp, ValueId};
 use crate::text::Checks;
+pub(super) use comparisons::MAX_TINY;
 pub(super) use equal::{canonical, checked};
 
 /// Blocks looked at for one proof.

@@ -194,13 +194,21 @@ impl Engine<'_> {
 
     /// An object that outsiders made.
     pub(super) fn hostile_heap(&mut self, fields: Vec<(Key, Value)>, rest: Value) -> HeapId {
+        let id = self.given_heap(fields, true);
+        let object = &mut self.heap[id.0 as usize];
+        (object.keys, object.rest) = (Some(rest.clone()), Some(rest));
+        id
+    }
+
+    /// A container that was there before: what `*rest` or `**options` of a function hold that a framework calls.
+    pub(super) fn given_heap(&mut self, fields: Vec<(Key, Value)>, is_dict: bool) -> HeapId {
         let id = HeapId(self.heap.len() as u32);
         self.heap.push(HeapObject {
+            next: (!is_dict).then_some(fields.len() as i64),
             fields,
-            keys: Some(rest.clone()),
-            rest: Some(rest),
-            next: None,
-            is_dict: true,
+            keys: None,
+            rest: None,
+            is_dict,
             place: (FunctionId(0), BlockId(0)),
             is_merged: false,
             is_kept: true,

@@ -19,7 +19,7 @@ impl Engine<'_> {
                 let [left, right] = [left, right].map(|side| {
                     if is_markup(side) { side.text.clone() } else { html::escaped(&side.text, true) }
                 });
-                Value::new(Object::Instance(MARKUP.into()), left.concat(&right))
+                marked(left.concat(&right))
             }
             BinaryOp::Add => self.add(id, left, right),
             BinaryOp::Modulo if is_markup(left) => {
@@ -62,10 +62,10 @@ impl Engine<'_> {
                 let flags = [left, right].map(|flag| flag.path_name().unwrap_or_default());
                 Value::path(flags.join("|"))
             }
-            BinaryOp::Or | BinaryOp::And
+            BinaryOp::Or | BinaryOp::And | BinaryOp::ShiftLeft | BinaryOp::ShiftRight | BinaryOp::Xor
                 if let (Object::Int(a), Object::Int(b)) = (&left.object, &right.object) =>
             {
-                Value::int(if op == BinaryOp::Or { a | b } else { a & b })
+                bits(op, *a, *b).map_or_else(Value::number, Value::int)
             }
             // `{**left, **right}`
             BinaryOp::Or
@@ -105,7 +105,7 @@ impl Engine<'_> {
             BinaryOp::Or => ("__or__", "__ror__"),
             BinaryOp::And => ("__and__", "__rand__"),
             BinaryOp::Subtract => ("__sub__", "__rsub__"),
-            BinaryOp::FloorDivide | BinaryOp::Power | BinaryOp::Arithmetic => return None,
+            _ => return None,
         };
         self.special_method(left, own, &[right]).or_else(|| self.special_method(right, reflected, &[left]))
     }
@@ -173,6 +173,7 @@ impl Engine<'_> {
                 _ => None,
             },
             (Object::None, Object::None) => Some(true),
+            (Object::Bool(Some(a)), Object::Bool(Some(b))) => Some(a == b),
             (Object::Int(_) | Object::Function(..) | Object::Path(_), Object::None) => Some(false),
             // What an outsider did not send is not there.
             (Object::Text, Object::None) if left.taint() == 0 => Some(false),
@@ -196,6 +197,10 @@ impl Engine<'_> {
 /// A text that is marked as HTML: what is put into it is escaped.
 const MARKUP: &str = "flask.Markup";
 
+pub(super) fn marked(text: Text) -> Value {
+    Value::new(Object::Instance(MARKUP.into()), text)
+}
+
 pub(super) fn is_markup(value: &Value) -> bool {
     matches!(&value.object, Object::Instance(path) if &**path == MARKUP)
 }
@@ -208,7 +213,7 @@ pub(super) fn escaped_parts(template: &Value, filled: &Value) -> Value {
         let mask = if kept { hole.mask } else { hole.mask.minus(Mask::ascii(b"<>\"'")) };
         Hole { mask, ..hole }
     };
-    Value::new(Object::Instance(MARKUP.into()), filled.text.map_holes(escape))
+    marked(filled.text.map_holes(escape))
 }
 
 pub(super) fn unary(op: UnaryOp, operand: &Value) -> Value {
@@ -237,6 +242,17 @@ fn multiply(left: &Value, right: &Value) -> Value {
         (Object::Unknown, Object::Int(_)) if left.taint() != 0 => repeated(left),
         (Object::Int(_), Object::Unknown) if right.taint() != 0 => repeated(right),
         _ => Value::number(),
+    }
+}
+
+fn bits(op: BinaryOp, a: i64, b: i64) -> Option<i64> {
+    let distance = u32::try_from(b).ok().filter(|distance| *distance < 32);
+    match op {
+        BinaryOp::Or => Some(a | b),
+        BinaryOp::And => Some(a & b),
+        BinaryOp::Xor => Some(a ^ b),
+        BinaryOp::ShiftRight => Some(a >> distance?),
+        _ => a.checked_mul(1 << distance?),
     }
 }
 

@@ -1,13 +1,14 @@
 //! What each instruction computes. A table: one arm an instruction; details are below and in `attributes.rs`, `operators.rs`,
 //! `subscripts.rs`, `exceptions.rs` and `calls.rs`.
 
+use super::Engine;
+use super::changes::Shared;
 use super::closures::captured_value;
 use super::operators::unary;
-use super::{Engine, Shared};
 use crate::ir::{Constant, FunctionId, Op, Piece, Symbol, ValueId};
 use crate::library::{self, Concept};
 use crate::rules::Situation;
-use crate::text::{Hole, Mask, Text};
+use crate::text::{Checks, Hole, Mask, Text};
 use crate::value::{Object, Value};
 
 impl Engine<'_> {
@@ -161,8 +162,8 @@ impl Engine<'_> {
 
     /// A module variable as a function sees it: any of its values.
     fn global(&mut self, name: Symbol) -> Value {
+        self.note_read(Shared::Global(name));
         let module_frame = self.frames.iter().find(|frame| frame.function.0 == 0);
-        self.read.insert(Shared::Global(name));
         let mut value = self.globals.get(&name).cloned();
         if let Some(frame) = module_frame {
             for (written, id) in &self.module.functions[0].writes {
@@ -179,7 +180,7 @@ impl Engine<'_> {
         if let Some(value) = captured_value(&self.frame().captured, function, name) {
             return self.refresh(value.clone());
         }
-        self.read.insert(Shared::Captured(function, name));
+        self.note_read(Shared::Captured(function, name));
         let mut value = self.free.get(&(function, name)).cloned();
         if let Some(frame) = self.frames.iter().rev().find(|frame| frame.function == function) {
             for (written, id) in &self.module.functions[function.index()].writes {
@@ -218,7 +219,7 @@ impl Engine<'_> {
 
     fn builtin_value(&mut self, name: Symbol, text: &str) -> Value {
         // A name that only functions bind, declared `global`.
-        self.read.insert(Shared::Global(name));
+        self.note_read(Shared::Global(name));
         if let Some(value) = self.globals.get(&name).cloned() {
             return self.refresh(value);
         }
@@ -278,10 +279,11 @@ pub(super) fn formatted(value: &Value, repr: bool, spec: &str) -> Text {
     }
     if repr && !value.is_number() {
         let hole = value.text.summary();
-        return Text::hole(Hole {
-            mask: hole.mask.union(Mask::ascii(b"'\"\\")).minus(Mask::ascii(b"\r\n")),
-            ..hole
-        });
+        // Of a text it is one literal of Python's.
+        let literal = Checks::QUOTE_FIRST.with(Checks::NO_QUOTE_INSIDE);
+        let checks = if value.object == Object::Text { literal } else { Checks::NONE };
+        let mask = hole.mask.union(Mask::ascii(b"'\"\\")).minus(Mask::ascii(b"\r\n"));
+        return Text::hole(Hole { mask, checks, ..hole });
     }
     value.text.clone()
 }

@@ -123,12 +123,14 @@ impl Engine<'_> {
     fn check_work(&mut self, pattern: &Value, subject: &Value, mode: Mode) {
         let hole = subject.text.summary();
         let number = hole.mask.within(Mask::NUMBER);
-        if hole.taint == 0 || number || hole.checks.has(Checks::SHORT) {
+        if hole.taint == 0 || number {
             return;
         }
         let Some(work) = pattern.text.as_constant().and_then(|pattern| work(pattern, mode)) else { return };
         let (what, confidence) = match work {
             Work::Linear => return,
+            Work::Polynomial if hole.checks.has(Checks::SHORT) => return,
+            Work::Exponential if hole.checks.has(Checks::TINY) => return,
             Work::Polynomial => ("polynomial", 0.65),
             Work::Exponential => ("exponential", 0.9),
         };

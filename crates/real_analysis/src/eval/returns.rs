@@ -5,6 +5,7 @@ use super::{Engine, Summary};
 use crate::facts::Refinement;
 use crate::ir::{BlockId, Constant, FunctionKind, Op, ValueId};
 use crate::rules;
+use crate::text::Text;
 use crate::value::{Object, Value};
 use crate::{Returned, ThreatModel};
 
@@ -128,10 +129,11 @@ impl Engine<'_> {
 
     /// A public function that returns a text in a language hands it to someone who will interpret it.
     pub(super) fn check_return(&mut self, block: BlockId, value: ValueId) {
-        if !self.frame().is_root || self.function().kind != FunctionKind::Function {
+        let function = self.frame().function;
+        let answers = self.wrapped.map_or(self.frame().is_root, |wrapped| wrapped == function);
+        if !answers || self.function().kind != FunctionKind::Function {
             return;
         }
-        let function = self.frame().function;
         let is_entry = self.is_entry(function);
         if self.called.contains(&function) && !is_entry {
             return;
@@ -152,6 +154,10 @@ impl Engine<'_> {
         }
         let result = self.value_at(value, block, None);
         let result = match result.object {
+            // What a gateway returns are the parts of one body.
+            Object::Container(_) if self.is_gateway(self.function()) => {
+                Value::string(self.join(&Text::constant(""), &result))
+            }
             Object::Container(heap) if is_route => {
                 let rest = [1, 2].map(|index| self.load_key(heap, Some(&Key::Index(index))));
                 let kind = rest.iter().find_map(|part| self.content_type(part));

@@ -1,8 +1,9 @@
 //! Where evaluation begins, and who calls from outside.
 
-use super::Engine;
 use rustc_hash::FxHashSet;
 
+use super::Engine;
+use super::changes::Due;
 use super::heap::Key;
 use crate::facts::Refinement;
 use crate::ir::{
@@ -21,33 +22,84 @@ const MAX_ROUNDS: u32 = 3;
 impl Engine<'_> {
     /// Evaluates the whole program.
     pub(crate) fn run_all(&mut self) {
+        let mut due = Due::Everybody;
         for _ in 0..MAX_ROUNDS {
-            self.changed = false;
-            self.memo.clear();
-            self.run(FunctionId(0), &None, &[], true);
-            self.visited.clear();
-            self.contexts.fill(0);
+            if due.includes(FunctionId(0)) {
+                // A call by the module's own code is no reason not to look at a function by itself.
+                let before = (self.visited.clone(), self.contexts.clone());
+                self.run(FunctionId(0), &None, &[], true);
+                (self.visited, self.contexts) = before;
+            }
             // Whoever is called by the program only is seen with what the program gives.
             for exposed in [true, false] {
                 for index in 1..self.module.functions.len() as u32 {
                     let function = FunctionId(index);
-                    let is_due = self.caller(function).is_some() == exposed
+                    let is_due = due.includes(function)
+                        && self.caller(function).is_some() == exposed
                         && (exposed || !self.visited.contains(&function));
                     if is_due && self.is_root(function) {
                         let params = self.outside_params(function);
-                        self.run(function, &None, &params, true);
+                        if !self.run_wrapper(function, &params) {
+                            self.run(function, &None, &params, true);
+                        }
                     }
                 }
             }
-            if !self.changed {
-                break;
+            match self.next_round() {
+                Some(next) => due = next,
+                None => break,
             }
         }
     }
 
+    /// Evaluates what a decorator of the program made of a route, with the values that were meant for the route. Whether that leads to
+    /// the route; if not, it is evaluated as if it were bare.
+    fn run_wrapper(&mut self, function: FunctionId, values: &[Value]) -> bool {
+        let Some(Object::Function(wrapper, captured)) =
+            self.wrappers.get(&function).map(|value| value.object.clone())
+        else {
+            return false;
+        };
+        let names = self.module.functions[function.index()].params.iter().map(|param| param.name);
+        let mut given: Vec<(Symbol, Value)> = names.zip(values.iter().cloned()).collect();
+        let params = &self.module.functions[wrapper.index()].params;
+        let mut bound = Vec::with_capacity(params.len());
+        for param in params {
+            let named = given.iter().position(|(name, _)| *name == param.name);
+            let value = match param.kind {
+                ParamKind::Ordinary if !given.is_empty() => given.remove(named.unwrap_or(0)).1,
+                ParamKind::KeywordOnly if let Some(at) = named => given.remove(at).1,
+                ParamKind::Rest => {
+                    let heap = self.given_heap(Vec::new(), false);
+                    Value::new(Object::Container(heap), Text::unknown())
+                }
+                ParamKind::KeywordRest => {
+                    let key = |name| Key::Name(self.module.symbols.shared(name));
+                    let fields: Vec<(Key, Value)> =
+                        given.drain(..).map(|(name, value)| (key(name), value)).collect();
+                    let text =
+                        fields.iter().fold(Text::unknown(), |text, (_, value)| text.join_taint(&value.text));
+                    Value::new(Object::Container(self.given_heap(fields, true)), text)
+                }
+                _ => Value::unknown(),
+            };
+            bound.push(value);
+        }
+        self.visited.remove(&function);
+        self.wrapped = Some(function);
+        self.run(wrapper, &captured, &bound, true);
+        self.wrapped = None;
+        self.visited.contains(&function)
+    }
+
     fn is_root(&self, function: FunctionId) -> bool {
         let body = &self.module.functions[function.index()];
-        let kind = matches!(body.kind, FunctionKind::Function);
+        let kind = match body.kind {
+            FunctionKind::Function => true,
+            // `button.click(lambda text: …)`
+            FunctionKind::Lambda => self.registered.contains(&function),
+            _ => false,
+        };
         let nested = body.parent.is_some_and(|parent| {
             matches!(
                 self.module.functions[parent.index()].kind,
@@ -401,6 +453,16 @@ fn is_harmless(annotation: &Annotation) -> bool {
         }
         // One of the texts that stand there.
         "Literal" | "typing.Literal" | "typing_extensions.Literal" => true,
-        name => HARMLESS_TYPES.contains(&name) || name.ends_with("Connection") || name.ends_with("Cursor"),
+        // `datetime.date`, also where the module has another name.
+        name => {
+            let last = name.rsplit('.').next().unwrap_or_default();
+            HARMLESS_TYPES.contains(&name)
+                || matches!(
+                    last,
+                    "date" | "datetime" | "time" | "timedelta" | "UUID" | "Decimal" | "IPv4Address"
+                )
+                || name.ends_with("Connection")
+                || name.ends_with("Cursor")
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::library::settings::{Posture, SETTINGS, Setting, When};
 use crate::missing::has_word;
 use crate::names::{is_secret, snake_case};
 use crate::rules::Weakness;
-use crate::text::Segment;
+use crate::text::{Segment, Text};
 use crate::value::{Object, Value};
 
 /// Hosts that are on the same machine.
@@ -35,14 +35,22 @@ pub(super) fn of_methods(module: &Module) -> Vec<bool> {
 }
 
 impl Engine<'_> {
+    /// `app.add_middleware(SessionMiddleware, secret_key=key)`: the class is called with the rest.
+    pub(super) fn check_middleware(&mut self, args: &Arguments) {
+        let class = positional(args, 0).and_then(Value::path_name).map(str::to_owned);
+        if let Some(class) = class {
+            self.check_settings(&class, &args[1..].to_vec());
+        }
+    }
+
     /// Judges a call by its path, or a method of any receiver by `.name`.
     pub(super) fn check_settings(&mut self, path: &str, args: &Arguments) {
         let Some(settings) = INDEX.get(path) else { return };
         for setting in settings {
             let checked = setting.posture == Posture::UncheckedArchive && self.checks_members();
             let harmless = match setting.posture {
-                Posture::PlainCookie => says_nothing(args),
-                Posture::ReadableCookie => !says_who(args),
+                Posture::PlainCookie => self.says_nothing(args),
+                Posture::ReadableCookie => !self.says_who(args),
                 Posture::UnverifiedToken => {
                     matches!(setting.when, When::KeyFalse(_)) && self.verifies_later(path)
                 }
@@ -126,6 +134,31 @@ impl Engine<'_> {
             for setting in settings {
                 if self.matters(setting, &args) {
                     self.report_posture(setting.posture);
+                }
+            }
+        }
+    }
+
+    /// `Set-Cookie: session=…; Path=/`, written by hand: who somebody is, without `Secure` or `HttpOnly`.
+    pub(super) fn check_cookie_line(&mut self, line: &Text) {
+        for alternative in line.alternatives() {
+            let Some(Segment::Text(start)) = alternative.first() else { continue };
+            let name = start.split('=').next().unwrap_or_default().to_owned();
+            let args = vec![(ArgKind::Positional, Value::constant(name))];
+            if !self.says_who(&args) {
+                continue;
+            }
+            let texts = alternative.iter().filter_map(|segment| match segment {
+                Segment::Text(text) => Some(text.to_ascii_lowercase()),
+                _ => None,
+            });
+            let written: String = texts.collect();
+            let absent = |attribute: &str| !written.split(';').any(|part| part.trim() == attribute);
+            for (attribute, posture) in
+                [("secure", Posture::PlainCookie), ("httponly", Posture::ReadableCookie)]
+            {
+                if absent(attribute) {
+                    self.report_posture(posture);
                 }
             }
         }
@@ -256,18 +289,23 @@ impl Engine<'_> {
     }
 }
 
-/// Whether a cookie says who somebody is.
-fn says_who(args: &Arguments) -> bool {
-    let name = positional(args, 0).and_then(|name| name.text.as_constant());
-    let words = ["session", "sessionid", "sid", "token", "auth", "jwt", "remember", "access", "refresh"];
-    name.is_some_and(|name| {
-        has_word(&snake_case(name), &words) && !has_word(&snake_case(name), &["csrf", "xsrf"])
-    })
-}
+impl Engine<'_> {
+    /// Whether a cookie says who somebody is.
+    fn says_who(&self, args: &Arguments) -> bool {
+        let words = ["session", "sessionid", "sid", "token", "auth", "jwt", "remember", "access", "refresh"];
+        let no_words = ["csrf", "xsrf"];
+        self.cookie_name(args).is_some_and(|name| has_word(&name, &words) && !has_word(&name, &no_words))
+    }
 
-/// Whether a cookie is one that anybody may read and change: the colours of the page.
-fn says_nothing(args: &Arguments) -> bool {
-    let name = positional(args, 0).and_then(|name| name.text.as_constant());
-    let words = ["theme", "lang", "language", "locale", "timezone", "color", "colour", "consent", "currency"];
-    name.is_some_and(|name| has_word(&snake_case(name), &words))
+    /// Whether a cookie is one that anybody may read and change: the colours of the page.
+    fn says_nothing(&self, args: &Arguments) -> bool {
+        let words =
+            ["theme", "lang", "language", "locale", "timezone", "color", "colour", "consent", "currency"];
+        self.cookie_name(args).is_some_and(|name| has_word(&name, &words))
+    }
+
+    fn cookie_name(&self, args: &Arguments) -> Option<String> {
+        let name = positional(args, 0).or_else(|| self.keyword(args, "key"))?;
+        name.text.as_constant().map(snake_case)
+    }
 }

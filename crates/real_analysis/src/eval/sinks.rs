@@ -1,18 +1,28 @@
 //! Dangerous arguments.
 
-use super::Engine;
 use super::heap::Key;
 use super::strings::Arguments;
+use super::{Engine, Source};
 use crate::Mode;
 use crate::grammar::{code, path};
 use crate::ir::{FunctionId, Terminator, ValueId};
 use crate::library::{self, Api, Concept, Origin};
+use crate::missing::has_word;
+use crate::names::snake_case;
 use crate::rules::{self, Situation, Weakness};
 use crate::text::{Checks, Segment, Taint, Text};
 use crate::value::{Object, Value};
 
 /// How sure it is that code that cannot be read is a weakness. It is rather a reason for a judge to trust nothing else.
 const OPAQUE: f32 = 0.3;
+/// Words of the names of parameters that are folders.
+const FOLDERS: &[&str] =
+    &["dir", "directory", "folder", "root", "base", "basedir", "dest", "destination", "workspace", "storage"];
+
+/// Whether an API runs Python itself: formulas of tables and scripts of databases are read by somebody else.
+fn is_python(api: &str) -> bool {
+    ["builtins.", "code.", "types.", "importlib."].iter().any(|module| api.starts_with(module))
+}
 
 impl Engine<'_> {
     /// Judges the value in a dangerous slot of a call. `origin` is the argument's instruction.
@@ -26,7 +36,7 @@ impl Engine<'_> {
     ) {
         match concept {
             Concept::HashName => return self.check_hash_name(value, origin, situation),
-            Concept::Code => self.check_opaque(value),
+            Concept::Code if is_python(&api.path) => self.check_opaque(value),
             Concept::Document => return self.check_query(value, origin, situation),
             // What is no text is sent as JSON.
             Concept::Html | Concept::Body if matches!(value.object, Object::Container(heap) if self.heap[heap.0 as usize].is_dict) =>
@@ -41,7 +51,8 @@ impl Engine<'_> {
                 }
             }
             // The file itself is given, not a name.
-            Concept::Path if matches!(&value.object, Object::Instance(path) if &**path == library::UPLOAD) => {
+            Concept::Path if matches!(&value.object, Object::Instance(path) if matches!(&**path, library::UPLOAD | library::BUFFER)) =>
+            {
                 return;
             }
             Concept::DynamicName if value.text.as_constants().is_none() && value.taint() == 0 => {
@@ -120,7 +131,7 @@ impl Engine<'_> {
         origin: ValueId,
         situation: &Situation,
     ) {
-        let Some((weakness, verdict)) = rules::judge(concept, api, text, situation) else { return };
+        let Some((weakness, mut verdict)) = rules::judge(concept, api, text, situation) else { return };
         let trusts_files = matches!(concept, Concept::Deserialize | Concept::Code);
         if verdict.taint & !self.file_taint == 0 && !trusts_files {
             return;
@@ -138,12 +149,9 @@ impl Engine<'_> {
         }
         let own_files =
             !sound && caller < rules::origin_weight(Origin::Request) && self.options.entry_point.is_none();
-        let own_state = verdict.taint & !self.state_taint == 0;
-        if own_files
-            && concept == Concept::Path
-            && (own_state || path::is_named_by_caller(text, self.state_taint))
-        {
-            return;
+        if own_files && concept == Concept::Path {
+            let Some(left) = path::judge_of_caller(text, self.folders(), self.state_taint) else { return };
+            verdict.taint = left.taint;
         }
         let names_program = !sound && concept == Concept::Command && !situation.shell;
         if names_program && self.confidence_of(verdict.taint) <= rules::origin_weight(Origin::Parameter) {
@@ -152,6 +160,16 @@ impl Engine<'_> {
         let sure = if situation.guessed { 0.6 } else { 1.0 };
         self.guard = super::notes::insufficient(text, verdict.taint);
         self.report_flow(weakness, verdict.taint, verdict.confidence * sure, origin);
+    }
+
+    /// Parameters that are called folders.
+    fn folders(&self) -> Taint {
+        let is_folder = |source: &Source| {
+            let name = source.what.split('`').nth(1).unwrap_or_default();
+            source.origin == Origin::Parameter && has_word(&snake_case(name), FOLDERS)
+        };
+        let sources = self.sources.iter().enumerate().filter(|(_, source)| is_folder(source));
+        sources.fold(0, |folders, (index, _)| folders | 1 << index)
     }
 
     fn report_flow(&mut self, weakness: Weakness, taint: Taint, confidence: f32, origin: ValueId) {
@@ -186,8 +204,13 @@ impl Engine<'_> {
                 }
             }
             "headers" | "HttpResponse" => {
-                let is_location =
-                    index.text.as_constant().is_some_and(|name| name.eq_ignore_ascii_case("location"));
+                let is = |name: &str| {
+                    index.text.as_constant().is_some_and(|known| known.eq_ignore_ascii_case(name))
+                };
+                if is("set-cookie") {
+                    self.check_cookie_line(&value.text);
+                }
+                let is_location = is("location");
                 let concept = if is_location { Concept::Redirect } else { Concept::Header };
                 self.judge(concept, "", &value.text, origin, &Situation::default());
             }
@@ -438,6 +461,15 @@ impl Engine<'_> {
         let name = self.name(body.name);
         if name.strip_prefix("on_").is_some_and(|verb| library::VIEW_METHODS.contains(&verb)) {
             return body.params.len() > 2;
+        }
+        // `resolve_user` of a schema, and whatever a service defines.
+        let answers = |suffix: &str| {
+            self.bases[class.index()].iter().filter_map(Value::path_name).any(|path| path.ends_with(suffix))
+        };
+        if (name.starts_with("resolve_") && answers("graphene.ObjectType"))
+            || (!name.starts_with('_') && body.params.len() > 2 && answers("Servicer"))
+        {
+            return true;
         }
         let verb = name.strip_prefix("do_").or_else(|| name.strip_prefix("render_")).unwrap_or(name);
         if !library::VIEW_METHODS.contains(&verb) {

@@ -76,6 +76,14 @@ impl Engine<'_> {
                 let fields = vec![(ArgKind::DoubleStar, positional(args, 0)?.clone())];
                 Value::string(self.format_method(text, &fields))
             }
+            "partition" | "rpartition" if let Some(separator) = constant(0) => {
+                let parts = partitioned(text, separator, name == "rpartition");
+                let list = self.allocate(self.frame().inst, false);
+                for part in &parts {
+                    self.append(list, part);
+                }
+                self.container(list)
+            }
             "split" | "rsplit" | "splitlines" | "partition" | "rpartition" => {
                 let whole = text.summary();
                 let mask = whole.mask.minus(separators(name, args, constant(0)));
@@ -313,6 +321,16 @@ fn translated(hole: Hole, table: Option<&Value>) -> Hole {
         }
         _ => Hole { checks: Checks::NONE, mask: Mask::ANY, ..hole },
     }
+}
+
+/// What stands before a separator, the separator or nothing, and what stands behind it. The side where the search begins has none.
+fn partitioned(text: &Text, separator: &str, from_end: bool) -> [Value; 3] {
+    let whole = Hole { checks: Checks::NONE, ..text.summary() };
+    let absent = if separator.chars().count() == 1 { Mask::of(separator) } else { Mask::NONE };
+    let searched = Value::string(Text::hole(Hole { mask: whole.mask.minus(absent), ..whole }));
+    let other = Value::string(Text::hole(whole));
+    let middle = Value::string(Text::of_constants([separator, ""]));
+    if from_end { [other, middle, searched] } else { [searched, middle, other] }
 }
 
 /// The characters that no piece of a text that is split can hold. A limit on the number of pieces leaves separators in the last.

@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use super::Engine;
+use super::guards::MAX_TINY;
 use super::heap::{HeapObject, Key, Role, key_of};
 use super::strings::{Arguments, positional};
 use crate::ir::{ArgKind, ClassId, Item, Op, Position, SequenceKind, ValueId};
 use crate::library::{DOCUMENT_STORES, NAMESPACE, TEXT_PARTS, UPLOAD, UPLOADS};
-use crate::text::{Checks, Text};
+use crate::text::{Checks, Hole, Mask, Text};
 use crate::value::{HeapId, Object, Value};
 
 /// Slices up to this length are short.
@@ -75,6 +76,11 @@ impl Engine<'_> {
         if matches!(&object.object, Object::Instance(path) if &**path == "re.match") {
             return self.group_of(id, &vec![(ArgKind::Positional, index.clone())], object);
         }
+        if let Object::Int(position) = index.object
+            && let Some(piece) = self.piece_of(id, position)
+        {
+            return piece;
+        }
         let value = self.subscript(object, index);
         let Op::Attribute { name, .. } = self.op(id) else { return value };
         let part = index.text.as_constant();
@@ -82,6 +88,24 @@ impl Engine<'_> {
             Some(part) => self.as_declared(self.frame().function, part, value),
             None => value,
         }
+    }
+
+    /// `path.rsplit("/", 1)[-1]`, `line.split(":", 1)[0]`: the piece that the search began with has no separator in it.
+    fn piece_of(&self, call: ValueId, position: i64) -> Option<Value> {
+        let Op::Call { callee, args } = self.op(call) else { return None };
+        let Op::Attribute { object, name } = self.op(*callee) else { return None };
+        let [separator, _] = &args[..] else { return None };
+        if !matches!((self.name(*name), position), ("rsplit", -1) | ("split", 0)) {
+            return None;
+        }
+        let separator = self.known(separator.value);
+        let separator = separator.text.as_constant().filter(|text| text.chars().count() == 1)?;
+        let whole = self.known(*object);
+        let is_text = whole.taint() != 0 && !matches!(whole.object, Object::Path(_) | Object::Instance(_));
+        is_text.then(|| {
+            let hole = Hole { checks: Checks::NONE, ..whole.text.summary() };
+            Value::string(Text::hole(Hole { mask: hole.mask.minus(Mask::of(separator)), ..hole }))
+        })
     }
 
     /// `session.get("folder", "public")`, `session.pop("folder")`
@@ -137,6 +161,9 @@ impl Engine<'_> {
         let mut hole = object.text.summary();
         if matches!(known, [Some(None | Some(0..)), Some(Some(0..MAX_SHORT)), _]) {
             hole.checks = hole.checks.with(Checks::SHORT);
+            if matches!(known, [_, Some(Some(..=MAX_TINY)), _]) {
+                hole.checks = hole.checks.with(Checks::TINY);
+            }
         }
         Value { object: Object::Unknown, text: Text::hole(hole), elements: object.elements.clone() }
     }

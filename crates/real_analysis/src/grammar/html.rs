@@ -216,6 +216,22 @@ pub(crate) fn judge_lines(text: &Text) -> Option<Verdict> {
     scan(text, &(), &mut |(), _| (), &mut |(), hole| breaks(hole).then_some(0.8))
 }
 
+/// A message: a line break in a hole of its headers begins another one. Behind the first empty line stands the body.
+pub(crate) fn judge_headers(text: &Text) -> Option<Verdict> {
+    let start =
+        |in_body: &mut bool, text: &str| *in_body |= text.contains("\n\n") || text.contains("\r\n\r\n");
+    let whole = |text: &Text| {
+        text.alternatives().iter().all(|alternative| !matches!(alternative.first(), Some(Segment::Text(_))))
+    };
+    // Only what is seen to begin with a header is one that was put together by hand.
+    if whole(text) {
+        return None;
+    }
+    scan(text, &false, &mut { start }, &mut |in_body, hole| {
+        (!*in_body && (hole.mask.has('\n') || hole.mask.has('\r'))).then_some(0.8)
+    })
+}
+
 fn is_header_name(text: &str) -> bool {
     let Some(name) = text.strip_suffix(": ").or_else(|| text.strip_suffix(':')) else { return false };
     let dashed =

@@ -2,7 +2,7 @@
 //! that the whole path stays where it should.
 
 use super::{Verdict, scan};
-use crate::text::{Checks, Hole, Segment, Taint, Text};
+use crate::text::{Alternative, Checks, Hole, Segment, Taint, Text};
 
 /// Whether hostile content can lead to another folder.
 pub(crate) fn judge(text: &Text) -> Option<Verdict> {
@@ -22,11 +22,22 @@ fn leaves(hole: Hole, after_text: bool) -> bool {
     !down_only
 }
 
-/// Whether the whole path is the caller's: it names a file of its own, and there is no folder to leave.
+/// What a caller can lead out of a folder. A path that is all his own leaves none: `open(path)`. But behind a folder, be it the
+/// program's or another parameter (`folders` are the origins of these), a name should stay in it: `os.path.join(folder, name)`.
 ///
 /// What comes from `state`, the object that the caller uses, is a folder as good as a constant one.
-pub(crate) fn is_named_by_caller(text: &Text, state: Taint) -> bool {
-    let begins = |segments: &[Segment]| matches!(segments.first(), Some(Segment::Hole(hole)) if hole.taint & !state != 0);
-    let tainted = |segments: &&Vec<Segment>| Text::from_alternatives(vec![(*segments).clone()]).taint() != 0;
-    text.alternatives().iter().filter(tainted).all(|segments| begins(segments))
+pub(crate) fn judge_of_caller(text: &Text, folders: Taint, state: Taint) -> Option<Verdict> {
+    let in_folder = |segments: &Alternative| {
+        let first = match segments.first() {
+            Some(Segment::Hole(hole)) => hole.taint & !state,
+            _ => 0,
+        };
+        let taint = Text::from_alternatives(vec![segments.clone()]).taint();
+        taint & !folders != 0 && first & !folders == 0
+    };
+    if !text.alternatives().iter().any(in_folder) {
+        return None;
+    }
+    let verdict = judge(&text.map_holes(|hole| Hole { taint: hole.taint & !folders, ..hole }))?;
+    (verdict.taint & !state != 0).then_some(verdict)
 }

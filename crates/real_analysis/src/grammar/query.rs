@@ -1,8 +1,8 @@
-//! Query languages beside SQL: an `XPath` expression, and a filter of an LDAP directory. A hole between quotes is dangerous
+//! Query languages beside SQL: an `XPath` expression, a filter of an LDAP directory, a formula of a spreadsheet. A hole between quotes is dangerous
 //! when it can contain the quote; a bare one when it can be more than a word.
 
 use super::{Verdict, scan};
-use crate::text::{Mask, Segment, Text};
+use crate::text::{Alternative, Mask, Segment, Text};
 
 /// Whether hostile content can leave its place in an `XPath` expression.
 pub(crate) fn judge_xpath(text: &Text) -> Option<Verdict> {
@@ -33,6 +33,16 @@ pub(crate) fn judge_ldap(text: &Text) -> Option<Verdict> {
 pub(crate) fn judge_dn(text: &Text) -> Option<Verdict> {
     let special = Mask::ascii(b",+=");
     scan(text, &(), &mut |(), _| (), &mut |(), hole| hole.mask.intersects(special).then_some(0.85))
+}
+
+/// Whether hostile content begins a cell of a table with what a spreadsheet takes for a formula. Behind a constant text it begins none.
+pub(crate) fn judge_cell(text: &Text) -> Option<Verdict> {
+    let begins = |alternative: &Alternative| match alternative.first() {
+        Some(Segment::Hole(hole)) if hole.mask.has('=') => hole.taint,
+        Some(Segment::Repeat(part)) if part.summary().mask.has('=') => part.taint(),
+        _ => 0,
+    };
+    Verdict::of(text.alternatives().iter().fold(0, |taint, alternative| taint | begins(alternative)), 1.0)
 }
 
 /// Whether the constant parts begin like a filter: `(uid=`, `(&(objectclass=`.

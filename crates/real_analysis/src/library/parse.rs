@@ -61,6 +61,7 @@ const CONCEPTS: &[(&str, Concept)] = &[
     ("document", Concept::Document),
     ("script", Concept::Script),
     ("header", Concept::Header),
+    ("message", Concept::Message),
     ("host", Concept::Host),
 ];
 

@@ -7,7 +7,7 @@ use super::body::{Body, Params};
 use super::stores::Content;
 use super::{Scene, has_word, report};
 use crate::eval::Report;
-use crate::ir::{Arg, ArgKind, CompareOp, FunctionId, Op, ParamKind, Symbol, ValueId};
+use crate::ir::{Arg, ArgKind, BinaryOp, CompareOp, FunctionId, Op, ParamKind, Symbol, ValueId};
 use crate::names::snake_case;
 use crate::rules::Weakness;
 
@@ -18,6 +18,12 @@ pub(super) fn check(scene: &Scene<'_>, function: FunctionId, reports: &mut Vec<R
             let range = body.function.insts[id.index()].range;
             let message = "the request decides which fields are set";
             reports.push(report(Weakness::MassAssignment, range, message.to_owned(), 0.7));
+            return;
+        }
+        if sets_any_attribute(scene, body, id, op) {
+            let range = body.function.insts[id.index()].range;
+            let message = "every attribute can be set, under names of the caller's choice";
+            reports.push(report(Weakness::MassAssignment, range, message.to_owned(), 0.6));
             return;
         }
         if let Some(data) = assigned_at_will(body, id, op)
@@ -41,13 +47,57 @@ fn binds_request(scene: &Scene<'_>, body: &Body<'_>, id: ValueId, op: &Op) -> bo
             body.mentions(key.value, is_data) && !is_checked(body, id, key.value)
         }
         (Some((fields, "update")), _, [data]) if data.kind == ArgKind::Positional => {
-            is_data(data.value) && body.method(fields).is_some_and(|(_, name)| name == "__dict__")
+            is_data(data.value) && (holds_attributes(body, fields) || is_query(body, fields))
         }
         _ => {
             let spreads = |arg: &Arg| arg.kind == ArgKind::DoubleStar && is_data(arg.value);
             makes_record(scene, body, *callee) && args.iter().any(spreads)
         }
     }
+}
+
+/// `setattr(user, key, value)` for every entry of a parameter, `User(**data)` of a parameter where a field of the class is a privilege.
+fn sets_any_attribute(scene: &Scene<'_>, body: &Body<'_>, id: ValueId, op: &Op) -> bool {
+    let Op::Call { callee, args } = op else { return false };
+    let is_whole = |value: ValueId| matches!(body.op(value), Op::Param(_)) && is_data(body, value);
+    match (body.builtin(*callee), body.op(*callee), &args[..]) {
+        (Some("setattr"), _, [object, key, _]) => {
+            matches!(body.op(object.value), Op::Param(_))
+                && is_record(body, object.value)
+                && body.params_of(object.value) & body.params_of(key.value) == 0
+                && is_entry(body, key.value)
+                && is_data(body, key.value)
+                && !is_checked(body, id, key.value)
+        }
+        (None, Op::Global(name), _) => {
+            let is_it = |class: &&crate::ir::Class| class.name == *name;
+            let privileged = scene.module.classes.iter().find(is_it).is_some_and(|class| {
+                class.fields.iter().any(|field| has_word(&snake_case(scene.name(field.0)), PRIVILEGES))
+            });
+            privileged && args.iter().any(|arg| arg.kind == ArgKind::DoubleStar && is_whole(arg.value))
+        }
+        _ => false,
+    }
+}
+
+/// A key of something that is iterated over.
+fn is_entry(body: &Body<'_>, key: ValueId) -> bool {
+    matches!(body.op(key), Op::Unpack { .. } | Op::Element(_))
+}
+
+/// `user.__dict__`, `vars(user)`: the attributes of an object as a dictionary.
+fn holds_attributes(body: &Body<'_>, value: ValueId) -> bool {
+    match body.op(value) {
+        Op::Attribute { name, .. } => body.name(*name) == "__dict__",
+        Op::Call { callee, args } => body.builtin(*callee) == Some("vars") && !args.is_empty(),
+        _ => false,
+    }
+}
+
+/// `User.query.filter_by(id=1)`: rows of a table, which `update` changes.
+fn is_query(body: &Body<'_>, value: ValueId) -> bool {
+    matches!(body.op(value), Op::Call { callee, .. }
+        if body.method(*callee).is_some_and(|(_, name)| matches!(name, "filter" | "filter_by" | "where")))
 }
 
 /// Everything that a client sent as fields: `request.json`, `request.form.to_dict()`, `await request.json()`.
@@ -62,10 +112,22 @@ fn is_request_data(body: &Body<'_>, value: ValueId) -> bool {
     };
     match body.op(value) {
         Op::Attribute { object, name } => REQUEST_FIELDS.contains(&body.name(*name)) && is_request(*object),
-        Op::Call { callee, .. } => match body.method(*callee) {
+        // `{**defaults, **request.json}`, `defaults | request.json`: what the client sent comes last.
+        Op::Dict(pairs) => {
+            pairs.last().is_some_and(|(key, value)| key.is_none() && is_request_data(body, *value))
+        }
+        Op::Binary { op: BinaryOp::Or, right, .. } => is_request_data(body, *right),
+        Op::Call { callee, args } => match body.method(*callee) {
             Some((object, "get_json" | "json")) => is_request(object),
             Some((object, "to_dict" | "dict")) => is_request_data(body, object),
-            _ => false,
+            _ => {
+                let parses = body.import_path(*callee).is_some_and(|path| path == "json.loads");
+                let is_body = |value: ValueId| {
+                    matches!(body.op(value), Op::Attribute { object, name }
+                    if matches!(body.name(*name), "body" | "data") && is_request(*object))
+                };
+                parses && args.iter().any(|arg| body.mentions(arg.value, is_body))
+            }
         },
         _ => false,
     }
@@ -77,8 +139,8 @@ const REQUEST_FIELDS: &[&str] = &["json", "form", "values", "args", "data", "POS
 /// Whether a call makes or changes a record: the class of one, or a method of an object-relational mapper. Classes that only describe what
 /// may be sent check it.
 fn makes_record(scene: &Scene<'_>, body: &Body<'_>, callee: ValueId) -> bool {
-    if let Some((_, name)) = body.method(callee)
-        && MAPPER_METHODS.contains(&name)
+    if body.method(callee).is_some_and(|(_, name)| MAPPER_METHODS.contains(&name))
+        || body.import_path(callee).is_some_and(|path| path == "dataclasses.replace")
     {
         return true;
     }
@@ -87,15 +149,22 @@ fn makes_record(scene: &Scene<'_>, body: &Body<'_>, callee: ValueId) -> bool {
         Op::Import(path) => body.name(*path).rsplit('.').next().unwrap_or_default(),
         _ => return false,
     };
-    let described =
-        scene.module.classes.iter().any(|class| scene.name(class.name) == name && !class.fields.is_empty());
+    let class = scene.module.classes.iter().find(|class| scene.name(class.name) == name);
+    let described = class.is_some_and(|class| {
+        let is_privileged = |field: &(Symbol, _)| has_word(&snake_case(scene.name(field.0)), PRIVILEGES);
+        !class.fields.is_empty() && !class.fields.iter().any(is_privileged)
+    });
     name.starts_with(|first: char| first.is_ascii_uppercase())
         && !described
         && !has_word(&snake_case(name), DESCRIPTIONS)
 }
 
 const MAPPER_METHODS: &[&str] =
-    &["create", "update", "insert", "values", "get_or_create", "update_or_create"];
+    &["create", "update", "insert", "values", "get_or_create", "update_or_create", "_replace"];
+
+/// Words in the names of fields that decide what somebody may do.
+const PRIVILEGES: &[&str] =
+    &["admin", "role", "roles", "staff", "superuser", "permissions", "balance", "credit", "credits", "owner"];
 
 /// Words in the names of classes that describe what may be sent.
 const DESCRIPTIONS: &[&str] = &[
@@ -213,17 +282,17 @@ fn is_data(body: &Body<'_>, value: ValueId) -> bool {
 
 /// A key that comes from iterating over a parameter, and that nothing checks.
 fn is_free_key(body: &Body<'_>, id: ValueId, key: ValueId) -> bool {
-    let is_foreign = matches!(body.op(key), Op::Unpack { .. } | Op::Element(_)) && is_data(body, key);
-    is_foreign && !is_checked(body, id, key)
+    is_entry(body, key) && is_data(body, key) && !is_checked(body, id, key)
 }
 
-/// Whether a condition mentions the key.
+/// Whether a condition mentions the key. That the record has such an attribute is no limit.
 fn is_checked(body: &Body<'_>, id: ValueId, key: ValueId) -> bool {
     let edges = body.control.all(body.block_of(id));
+    let only_asks = |condition: ValueId| matches!(body.op(condition), Op::Call { callee, .. } if body.builtin(*callee) == Some("hasattr"));
     edges
         .into_iter()
         .filter_map(|edge| body.condition(edge))
-        .any(|condition| body.mentions(condition, |v| v == key))
+        .any(|condition| !only_asks(condition) && body.mentions(condition, |v| v == key))
 }
 
 /// Whether this happens only when something else than the record and the data is true: the caller may set everything.

@@ -16,7 +16,7 @@
 
 use super::{Body, Scene, has_word, report};
 use crate::eval::Report;
-use crate::ir::{Constant, Function, FunctionId, Op, Range, Terminator, ValueId};
+use crate::ir::{Arg, ArgKind, Constant, Function, FunctionId, Op, Range, Terminator, ValueId};
 use crate::library::ROUTE_DECORATORS;
 use crate::names::snake_case;
 use crate::rules::Weakness;
@@ -95,6 +95,8 @@ const SENSITIVE: &[&str] = &[
     "suspend",
 ];
 const CHANGING: &[&str] = &["POST", "PUT", "DELETE", "PATCH"];
+/// What an application is put together of.
+const PARTS: &[&str] = &["Blueprint", "APIRouter", "Router", "RouteTableDef"];
 /// Functions that run before every route.
 const HOOKS: &[&str] = &["before_request", "before_app_request", "middleware", "add_middleware"];
 /// How a function refuses.
@@ -114,10 +116,11 @@ struct Route<'a> {
 pub(super) fn check(scene: &Scene<'_>, reports: &mut Vec<Report>) {
     let module = &scene.module.functions[0];
     let routes = routes(scene, module);
-    if routes.len() < 2 || is_guarded_as_a_whole(scene) {
-        return;
-    }
-    let guarded: Vec<bool> = routes.iter().map(|route| is_guarded(scene, module, route)).collect();
+    let Some(owners) = guarded_owners(scene, module).filter(|_| routes.len() > 1) else { return };
+    let guarded: Vec<bool> = routes
+        .iter()
+        .map(|route| owners.contains(&owner(module, route)) || is_guarded(scene, module, route))
+        .collect();
     if !guarded.contains(&true) {
         return;
     }
@@ -168,20 +171,74 @@ fn own_decorator(module: &Function, decorator: ValueId) -> Option<FunctionId> {
     }
 }
 
-/// Hooks, middleware and dependencies of the whole application: whatever they ask, they ask for every route.
-fn is_guarded_as_a_whole(scene: &Scene<'_>) -> bool {
-    scene.module.symbols.all().any(|name| {
-        let name = name.rsplit('.').next().unwrap_or_default();
-        HOOKS.contains(&name)
-            || matches!(name, "dependencies" | "permission_classes" | "authentication_classes")
-    })
+/// The parts of the application that ask before all of their routes: blueprints with a hook, routers with dependencies. `None`: the whole
+/// application does.
+fn guarded_owners(scene: &Scene<'_>, module: &Function) -> Option<Vec<Option<ValueId>>> {
+    let is_part = |value: ValueId| match &module.insts[value.index()].op {
+        Op::Call { callee, .. } => PARTS.contains(&last_name(scene, module, *callee).as_str()),
+        _ => false,
+    };
+    let mut owners = Vec::new();
+    let mut whole = scene
+        .module
+        .symbols
+        .all()
+        .any(|name| matches!(name, "permission_classes" | "authentication_classes"));
+    for (id, inst) in module.insts.iter().enumerate() {
+        let id = ValueId(id as u32);
+        match &inst.op {
+            Op::Attribute { object, name } if HOOKS.contains(&scene.name(*name)) => {
+                owners.push(Some(*object));
+                whole |= !is_part(*object);
+            }
+            Op::Call { callee, args } if args.iter().any(|arg| is_dependencies(scene, arg)) => {
+                let name = last_name(scene, module, *callee);
+                if is_part(id) {
+                    owners.push(Some(id));
+                } else if name == "include_router" {
+                    owners.push(args.first().map(|arg| arg.value));
+                } else {
+                    // On a route it is about that route alone.
+                    whole |= !ROUTE_DECORATORS.contains(&name.as_str());
+                }
+            }
+            _ => {}
+        }
+    }
+    (!whole).then_some(owners)
+}
+
+fn is_dependencies(scene: &Scene<'_>, arg: &Arg) -> bool {
+    matches!(arg.kind, ArgKind::Keyword(name) if scene.name(name) == "dependencies")
+}
+
+/// What a route belongs to: the application, a blueprint.
+fn owner(module: &Function, route: &Route<'_>) -> Option<ValueId> {
+    let Op::Call { callee, .. } = &module.insts[route.decorators[route.place].index()].op else {
+        return None;
+    };
+    match module.insts[callee.index()].op {
+        Op::Attribute { object, .. } => Some(object),
+        _ => None,
+    }
 }
 
 fn is_guarded(scene: &Scene<'_>, module: &Function, route: &Route<'_>) -> bool {
+    if let Op::Call { args, .. } = &module.insts[route.decorators[route.place].index()].op
+        && args.iter().any(|arg| is_dependencies(scene, arg))
+    {
+        return true;
+    }
     let runs = &route.decorators[route.place + 1..];
     runs.iter().any(|decorator| {
         let named = has_word(&snake_case(&last_name(scene, module, *decorator)), GUARDS);
-        named && own_decorator(module, *decorator).is_none_or(|own| can_refuse(scene, own))
+        match own_decorator(module, *decorator) {
+            Some(own) => {
+                let asking = || parts(scene, own).any(|part| asks(scene, scene.body(part), 0));
+                can_refuse(scene, own) && (named || asking())
+            }
+            None => named,
+        }
     }) || depends_on_guard(scene, module, route)
 }
 
@@ -214,19 +271,16 @@ fn depends_on_guard(scene: &Scene<'_>, module: &Function, route: &Route<'_>) -> 
 
 /// Whether a decorator, or a function inside of it, can do something else than call what it decorates.
 fn can_refuse(scene: &Scene<'_>, decorator: FunctionId) -> bool {
-    let inside = |function: &Function| {
-        let mut parent = function.parent;
-        while let Some(at) = parent {
-            if at == decorator {
-                return true;
-            }
-            parent = scene.module.functions[at.index()].parent;
-        }
-        false
-    };
     let own = &scene.module.functions[decorator.index()];
-    let functions = scene.module.functions.iter().filter(|function| inside(function)).chain(Some(own));
-    functions.into_iter().any(|function| {
+    let gives_back = |block: &crate::ir::Block| match block.terminator {
+        Terminator::Return(value) => matches!(own.insts[value.index()].op, Op::Param(_)),
+        _ => false,
+    };
+    if own.blocks.iter().any(gives_back) {
+        return false;
+    }
+    parts(scene, decorator).any(|part| {
+        let function = &scene.module.functions[part.index()];
         let raises = function.insts.iter().any(|inst| matches!(inst.op, Op::Raise(_)));
         let returns =
             function.blocks.iter().filter(|block| matches!(block.terminator, Terminator::Return(_)));
@@ -236,6 +290,19 @@ fn can_refuse(scene: &Scene<'_>, decorator: FunctionId) -> bool {
         });
         raises || refuses || (function.parent.is_some_and(|parent| parent.0 != 0) && returns.count() > 1)
     })
+}
+
+/// A function and those inside of it.
+fn parts(scene: &Scene<'_>, whole: FunctionId) -> impl Iterator<Item = FunctionId> {
+    let functions = &scene.module.functions;
+    let is_part = move |id: &FunctionId| {
+        let mut at = Some(*id);
+        while let Some(function) = at.filter(|function| *function != whole) {
+            at = functions[function.index()].parent;
+        }
+        at.is_some()
+    };
+    (0..functions.len() as u32).map(FunctionId).filter(is_part)
 }
 
 /// Whether the name or the path of a route says that few may call it.
@@ -272,7 +339,12 @@ fn texts(module: &Function, call: ValueId) -> Vec<String> {
 
 /// Whether anything in a function, or in the functions that it calls, speaks of who is calling.
 fn asks(scene: &Scene<'_>, body: &Body<'_>, depth: u32) -> bool {
-    let says = |name: &str| has_word(&snake_case(name.rsplit('.').next().unwrap_or_default()), GUARDS);
+    // `User.query.get(id) is None` speaks of a record, not of who is calling.
+    let says = |name: &str| {
+        let name = name.rsplit('.').next().unwrap_or_default();
+        let is_class = name.starts_with(char::is_uppercase) && name.contains(char::is_lowercase);
+        !is_class && has_word(&snake_case(name), GUARDS)
+    };
     let conditions = body.function.blocks.iter().filter_map(|block| match block.terminator {
         Terminator::Branch { condition, .. } => Some(condition),
         _ => None,
@@ -289,7 +361,7 @@ fn asks(scene: &Scene<'_>, body: &Body<'_>, depth: u32) -> bool {
     if conditions.into_iter().any(decides) {
         return true;
     }
-    body.insts().any(|(_, op)| {
+    body.insts().any(|(id, op)| {
         let Op::Call { callee, .. } = op else { return false };
         match body.op(*callee) {
             Op::Attribute { name, .. } | Op::Import(name) | Op::Builtin(name) => {
@@ -309,9 +381,24 @@ fn asks(scene: &Scene<'_>, body: &Body<'_>, depth: u32) -> bool {
             }
             Op::Global(name) => {
                 let inner = scene.function_named(*name).filter(|_| depth < super::MAX_DEPTH);
-                says(body.name(*name)) || inner.is_some_and(|inner| asks(scene, scene.body(inner), depth + 1))
+                // `is_admin()` as a statement: nobody hears the answer.
+                let unheard = |inner| !can_refuse(scene, inner) && !is_used(body.function, id);
+                (says(body.name(*name)) && !inner.is_some_and(unheard))
+                    || inner.is_some_and(|inner| !unheard(inner) && asks(scene, scene.body(inner), depth + 1))
             }
             _ => false,
         }
     })
+}
+
+/// Whether anything reads a value.
+fn is_used(function: &Function, value: ValueId) -> bool {
+    let mut used = function.blocks.iter().any(|block| match block.terminator {
+        Terminator::Branch { condition, .. } => condition == value,
+        Terminator::Return(returned) => returned == value,
+        Terminator::ForNext { iterable, .. } => iterable == value,
+        _ => false,
+    });
+    function.insts.iter().for_each(|inst| inst.op.operands(|operand| used |= operand == value));
+    used
 }

@@ -93,7 +93,11 @@ impl<'a> Lowering<'a> {
                     range,
                 ),
             },
-            Expr::Await(wait) => self.expression(&wait.value),
+            Expr::Await(wait) => {
+                let value = self.expression(&wait.value);
+                self.builder().function.awaited.push(value);
+                value
+            }
             Expr::Yield(give) => {
                 let value = match &give.value {
                     Some(value) => self.expression(value),
@@ -393,7 +397,10 @@ pub(super) fn binary_op(op: Operator) -> BinaryOp {
         Operator::Sub => BinaryOp::Subtract,
         Operator::FloorDiv => BinaryOp::FloorDivide,
         Operator::Pow => BinaryOp::Power,
-        Operator::MatMult | Operator::LShift | Operator::RShift | Operator::BitXor => BinaryOp::Arithmetic,
+        Operator::LShift => BinaryOp::ShiftLeft,
+        Operator::RShift => BinaryOp::ShiftRight,
+        Operator::BitXor => BinaryOp::Xor,
+        Operator::MatMult => BinaryOp::Arithmetic,
     }
 }
 

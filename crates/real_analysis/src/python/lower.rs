@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use ruff_python_ast::{Expr, Keyword, ParameterWithDefault, Parameters, Stmt};
+use ruff_python_ast::{Expr, Keyword, ParameterWithDefault, Parameters};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::scope::Bindings;
@@ -171,20 +171,19 @@ impl<'a> Lowering<'a> {
 
     pub(super) fn function(
         &mut self,
-        name: &'a str,
-        params: &'a Parameters,
-        body: &'a [Stmt],
-        decorators: &'a [ruff_python_ast::Decorator],
+        definition: &'a ruff_python_ast::StmtFunctionDef,
         range: Range,
     ) -> ValueId {
-        let decorators = decorators.iter().map(|decorator| self.expression(&decorator.expression)).collect();
-        let defaults = self.defaults(params);
+        let decorators = definition.decorator_list.iter();
+        let decorators = decorators.map(|decorator| self.expression(&decorator.expression)).collect();
+        let defaults = self.defaults(&definition.parameters);
         let class = self.class_of_scope();
-        let name = self.symbol(name);
-        let function = self.open(name, FunctionKind::Function, Bindings::of(body));
+        let name = self.symbol(&definition.name);
+        let function = self.open(name, FunctionKind::Function, Bindings::of(&definition.body));
         self.builder().function.class = class;
-        self.params(params);
-        self.statements(body);
+        self.builder().function.is_async = definition.is_async;
+        self.params(&definition.parameters);
+        self.statements(&definition.body);
         self.close();
         self.push(Op::Closure { function, defaults, decorators }, range)
     }

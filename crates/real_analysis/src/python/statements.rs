@@ -28,6 +28,10 @@ const NEVER_RETURN: &[&str] = &[
     "sanic.exceptions.abort",
 ];
 
+/// Classes whose positional pattern is about the object itself.
+const WHOLE_CLASSES: &[&str] =
+    &["bool", "bytearray", "bytes", "dict", "float", "frozenset", "int", "list", "set", "str", "tuple"];
+
 impl<'a> Lowering<'a> {
     pub(super) fn statements(&mut self, body: &'a [Stmt]) {
         for statement in body {
@@ -92,7 +96,7 @@ impl<'a> Lowering<'a> {
                 self.builder().current = holds;
             }
             Stmt::FunctionDef(def) => {
-                let value = self.function(&def.name, &def.parameters, &def.body, &def.decorator_list, range);
+                let value = self.function(def, range);
                 self.store(&def.name, value, range);
             }
             Stmt::ClassDef(class) => {
@@ -452,18 +456,22 @@ impl<'a> Lowering<'a> {
         let subject = self.expression(&choice.subject);
         let after = self.builder().block();
         for case in &choice.cases {
-            let test = self.pattern(subject, &case.pattern);
-            let (then, otherwise) = if let Some(test) = test {
-                self.builder().branch(test)
-            } else {
+            let mut tests = Vec::new();
+            self.pattern(subject, &case.pattern, &mut tests);
+            let mut next = Vec::new();
+            for test in &tests {
+                let (then, otherwise) = self.builder().branch(*test);
+                next.push(otherwise);
+                self.builder().current = then;
+            }
+            if tests.is_empty() {
                 let (then, otherwise) = (self.builder().block(), self.builder().block());
                 self.builder().jump(then);
                 self.builder().seal(then);
                 self.builder().seal(otherwise);
-                (then, otherwise)
-            };
-            self.builder().current = then;
-            let mut next = vec![otherwise];
+                next.push(otherwise);
+                self.builder().current = then;
+            }
             if let Some(guard) = &case.guard {
                 let (holds, fails) = self.condition(guard);
                 next.push(fails);
@@ -484,17 +492,25 @@ impl<'a> Lowering<'a> {
         self.builder().current = after;
     }
 
-    /// Binds what the pattern captures. `None`: it always matches.
-    fn pattern(&mut self, subject: ValueId, pattern: &'a Pattern) -> Option<ValueId> {
-        self.deeper(|lowering| Some(lowering.undefined()), |lowering| lowering.pattern_test(subject, pattern))
+    /// Binds what the pattern captures, and adds what is tested: it matches when all of it is true.
+    fn pattern(&mut self, subject: ValueId, pattern: &'a Pattern, tests: &mut Vec<ValueId>) {
+        let found = self.deeper(
+            |lowering| vec![lowering.undefined()],
+            |lowering| {
+                let mut found = Vec::new();
+                lowering.pattern_tests(subject, pattern, &mut found);
+                found
+            },
+        );
+        tests.extend(found);
     }
 
-    fn pattern_test(&mut self, subject: ValueId, pattern: &'a Pattern) -> Option<ValueId> {
+    fn pattern_tests(&mut self, subject: ValueId, pattern: &'a Pattern, tests: &mut Vec<ValueId>) {
         let range = range_of(pattern);
         match pattern {
             Pattern::MatchValue(value) => {
                 let right = self.expression(&value.value);
-                Some(self.push(Op::Compare { op: CompareOp::Equal, left: subject, right }, range))
+                tests.push(self.push(Op::Compare { op: CompareOp::Equal, left: subject, right }, range));
             }
             Pattern::MatchSingleton(single) => {
                 let constant = match single.value {
@@ -503,49 +519,61 @@ impl<'a> Lowering<'a> {
                     Singleton::False => Constant::Bool(false),
                 };
                 let right = self.push(Op::Constant(constant), range);
-                Some(self.push(Op::Compare { op: CompareOp::Is, left: subject, right }, range))
+                tests.push(self.push(Op::Compare { op: CompareOp::Is, left: subject, right }, range));
             }
             Pattern::MatchAs(capture) => {
-                let test = capture.pattern.as_deref().and_then(|pattern| self.pattern(subject, pattern));
+                if let Some(pattern) = &capture.pattern {
+                    self.pattern(subject, pattern, tests);
+                }
                 if let Some(name) = &capture.name {
                     self.store(name, subject, range);
                 }
-                test
             }
-            Pattern::MatchOr(either) => Some(self.or_pattern(subject, &either.patterns, range)),
+            Pattern::MatchOr(either) => self.or_pattern(subject, &either.patterns, range, tests),
             Pattern::MatchStar(star) => {
                 if let Some(name) = &star.name {
                     self.store(name, subject, range);
                 }
-                None
             }
             Pattern::MatchSequence(sequence) => {
+                // How many there are is not tested.
+                tests.push(self.undefined());
+                let count = sequence.patterns.len();
+                let mut after_star = false;
                 for (index, pattern) in sequence.patterns.iter().enumerate() {
                     let position = match pattern {
                         Pattern::MatchStar(_) => Position::Rest(index as u32),
+                        _ if after_star => Position::Back((count - 1 - index) as u32),
                         _ => Position::Front(index as u32),
                     };
+                    after_star |= matches!(pattern, Pattern::MatchStar(_));
                     let part = self.push(Op::Unpack { value: subject, position }, range);
-                    self.pattern(part, pattern);
+                    self.pattern(part, pattern, tests);
                 }
-                Some(self.undefined())
             }
             Pattern::MatchMapping(mapping) => {
+                // Nor whether the keys are there.
+                tests.push(self.undefined());
                 for (key, pattern) in mapping.keys.iter().zip(&mapping.patterns) {
                     let index = self.expression(key);
                     let part = self.push(Op::Subscript { object: subject, index }, range);
-                    self.pattern(part, pattern);
+                    self.pattern(part, pattern, tests);
                 }
                 if let Some(rest) = &mapping.rest {
                     self.store(rest, subject, range);
                 }
-                Some(self.undefined())
             }
-            Pattern::MatchClass(class) => Some(self.class_pattern(subject, class, range)),
+            Pattern::MatchClass(class) => self.class_pattern(subject, class, range, tests),
         }
     }
 
-    fn or_pattern(&mut self, subject: ValueId, patterns: &'a [Pattern], range: Range) -> ValueId {
+    fn or_pattern(
+        &mut self,
+        subject: ValueId,
+        patterns: &'a [Pattern],
+        range: Range,
+        tests: &mut Vec<ValueId>,
+    ) {
         let values: Option<Vec<&'a Expr>> = patterns
             .iter()
             .map(|pattern| match pattern {
@@ -554,39 +582,41 @@ impl<'a> Lowering<'a> {
             })
             .collect();
         let Some(values) = values else {
+            // One of them matches, and nobody knows which.
             for pattern in patterns {
-                self.pattern(subject, pattern);
+                self.pattern(subject, pattern, &mut Vec::new());
             }
-            return self.undefined();
+            return tests.push(self.undefined());
         };
         let items = values.into_iter().map(|value| Item::One(self.expression(value))).collect();
         let right = self.push(Op::Sequence { kind: SequenceKind::Tuple, items }, range);
-        self.push(Op::Compare { op: CompareOp::In, left: subject, right }, range)
+        tests.push(self.push(Op::Compare { op: CompareOp::In, left: subject, right }, range));
     }
 
+    /// `int(number)`, `Point(x=0, y=y)`
     fn class_pattern(
         &mut self,
         subject: ValueId,
         class: &'a ast::PatternMatchClass,
         range: Range,
-    ) -> ValueId {
+        tests: &mut Vec<ValueId>,
+    ) {
         let kind = self.expression(&class.cls);
+        let isinstance = self.symbol("isinstance");
+        let callee = self.push(Op::Builtin(isinstance), range);
+        let args = [subject, kind].map(|value| Arg { kind: ArgKind::Positional, value }).to_vec();
+        tests.push(self.push(Op::Call { callee, args }, range));
+        // Of a built-in class it is the object itself; of another nobody knows which attribute.
+        let is_whole = matches!(&*class.cls, Expr::Name(name) if WHOLE_CLASSES.contains(&name.id.as_str()));
         for pattern in &class.arguments.patterns {
-            self.pattern(subject, pattern);
+            let mut inner = Vec::new();
+            self.pattern(subject, pattern, &mut inner);
+            tests.extend(inner.into_iter().filter(|_| is_whole));
         }
         for keyword in &class.arguments.keywords {
             let name = self.symbol(&keyword.attr);
             let part = self.push(Op::Attribute { object: subject, name }, range);
-            self.pattern(part, &keyword.pattern);
-        }
-        let isinstance = self.symbol("isinstance");
-        let callee = self.push(Op::Builtin(isinstance), range);
-        let args = [subject, kind].map(|value| Arg { kind: ArgKind::Positional, value }).to_vec();
-        let test = self.push(Op::Call { callee, args }, range);
-        if class.arguments.patterns.is_empty() && class.arguments.keywords.is_empty() {
-            test
-        } else {
-            self.undefined()
+            self.pattern(part, &keyword.pattern, tests);
         }
     }
 

@@ -3,6 +3,8 @@
 //! `f(*pair, key=x, **options)` is taken apart as far as the containers are known, and what a `*rest` or `**options` parameter
 //! collects is a container again, so that a value keeps its position and its name on the way through.
 
+use std::borrow::Cow;
+
 use crate::eval::Engine;
 use crate::eval::heap::{Key, Role};
 use crate::eval::strings::{Arguments, positionals};
@@ -18,7 +20,7 @@ impl Engine<'_> {
         receiver: Option<&Value>,
         args: &Arguments,
     ) -> Vec<Value> {
-        let args = &self.spread(args);
+        let args = &*self.spread(args);
         let params = &self.module.functions[target.index()].params;
         let ordered: Vec<&Value> = receiver.into_iter().chain(positionals(args)).collect();
         let open = args.iter().filter(|(kind, _)| matches!(kind, ArgKind::Star | ArgKind::DoubleStar));
@@ -44,7 +46,10 @@ impl Engine<'_> {
     }
 
     /// The arguments without `*` and `**` where these are known to the last.
-    fn spread(&self, args: &Arguments) -> Arguments {
+    pub(super) fn spread<'v>(&self, args: &'v Arguments) -> Cow<'v, Arguments> {
+        if args.iter().all(|(kind, _)| matches!(kind, ArgKind::Positional | ArgKind::Keyword(_))) {
+            return Cow::Borrowed(args);
+        }
         let mut all = Arguments::with_capacity(args.len());
         for (kind, value) in args {
             let parts = match (kind, &value.object) {
@@ -52,11 +57,14 @@ impl Engine<'_> {
                 _ => None,
             };
             match parts {
-                Some(parts) => all.extend(parts),
+                // What is named in the call itself counts.
+                Some(parts) => all.extend(parts.into_iter().filter(|(part, _)| {
+                    *part == ArgKind::Positional || args.iter().all(|(kind, _)| kind != part)
+                })),
                 None => all.push((*kind, value.clone())),
             }
         }
-        all
+        Cow::Owned(all)
     }
 
     /// The elements of a container as arguments.

@@ -6,6 +6,7 @@ use super::{Site, mixed};
 use crate::Mode;
 use crate::eval::Engine;
 use crate::eval::heap::{Key, Role, key_of};
+use crate::eval::operators::marked;
 use crate::eval::strings::{Arguments, basename, join_paths, positional, positionals};
 use crate::grammar::html;
 use crate::ir::{ArgKind, Op, ValueId};
@@ -42,8 +43,10 @@ impl<'a> Engine<'a> {
         if let Some(subject) = positional(arguments, 0) {
             self.raise_of_conversion(path, subject);
         }
-        if &**path == "builtins.print" {
-            self.print_into(site, arguments);
+        match &**path {
+            "builtins.print" => self.print_into(site, arguments),
+            "json.dump" => self.dump_into(site, arguments),
+            _ => {}
         }
         // What `partial` makes is called later, if at all.
         let called = if path.starts_with("functools.partial") { None } else { self.call_back(arguments) };
@@ -103,24 +106,65 @@ impl<'a> Engine<'a> {
             }
         }
         self.check_argument_list(site, &api.path, arguments);
+        self.check_shell_input(site, &api.path, arguments);
         self.result(api, receiver, arguments)
     }
 
     /// `log.info("user %r", name)`: judged as the line that it writes. Whether the call was one of these.
     fn check_log(&mut self, site: Site<'_>, api: &Api, arguments: &Arguments) -> bool {
-        let is_log = api.sinks.first().is_some_and(|(concept, _)| *concept == Concept::Log);
-        let mut values = positionals(arguments).cloned();
-        let Some(template) = values.next().filter(|_| is_log) else { return false };
+        let message = api.sinks.first().filter(|(concept, _)| *concept == Concept::Log);
+        let Some((_, slot)) = message else { return false };
+        let mut values = positionals(arguments).skip(slot.position).cloned();
+        let Some(template) = values.next() else { return false };
         let tainted = arguments.iter().position(|(_, value)| value.taint() != 0);
         let (true, Some(tainted)) = (template.text.as_constant().is_some(), tainted) else { return false };
-        let list = self.allocate_part(site.id, Role::Command, false);
-        values.for_each(|value| self.append(list, &value));
-        let values = self.container(list);
-        let line = self.percent(&template, &values);
+        let values: Vec<Value> = values.collect();
+        let is_mapping = |value: &Value| matches!(value.object, Object::Container(heap) if self.heap[heap.0 as usize].is_dict);
+        let line = match &values[..] {
+            // `log.info("%(user)s", {"user": name})`
+            [mapping] if is_mapping(mapping) => self.percent(&template, mapping),
+            // Loguru's way: `log.info("user {}", name)`
+            _ if template
+                .text
+                .as_constant()
+                .is_some_and(|text| text.contains('{') && !text.contains('%')) =>
+            {
+                let format =
+                    self.string_method("format", &template, &arguments[slot.position + 1..].to_vec());
+                format.unwrap_or_else(Value::unknown)
+            }
+            _ => {
+                let list = self.allocate_part(site.id, Role::Command, false);
+                for value in &values {
+                    self.append(list, value);
+                }
+                let values = self.container(list);
+                self.percent(&template, &values)
+            }
+        };
         let origin = site.args.get(tainted).map_or(site.id, |arg| arg.value);
         // The line is no argument: nothing is known of it beside what its parts say.
         self.judge_as_given(Concept::Log, "", &line.text, origin, &Situation::default());
         true
+    }
+
+    /// `subprocess.run(["bash"], input=line)`: a shell without arguments runs what it reads.
+    fn check_shell_input(&mut self, site: Site<'_>, path: &str, arguments: &Arguments) {
+        let Some(input) = self.keyword(arguments, "input").filter(|input| input.taint() != 0).cloned() else {
+            return;
+        };
+        let program = match positional(arguments, 0).map(|value| (&value.object, &value.text)) {
+            Some((Object::Container(heap), _)) if self.heap[heap.0 as usize].fields.len() < 3 => {
+                self.load_key(*heap, Some(&Key::Index(0)))
+            }
+            Some((_, text)) => Value::string(text.clone()),
+            None => return,
+        };
+        let is_shell = program.text.as_constant().is_some_and(|name| library::SHELLS.contains(&name));
+        if path.starts_with("subprocess.") && is_shell {
+            let situation = Situation { shell: true, ..Situation::default() };
+            self.judge_as_given(Concept::Shell, "", &input.text, site.id, &situation);
+        }
     }
 
     /// `os.execl("/bin/sh", "sh", "-c", line)`: the program's arguments are those of the call. `sh.bash("-c", line)`: the rest of them.
@@ -210,23 +254,18 @@ impl<'a> Engine<'a> {
             Returns::HtmlEscaped => {
                 let quote = self.keyword(arguments, "quote").or_else(|| positional(arguments, 1));
                 let no_quotes = quote.is_some_and(|value| value.truth() == Some(false));
-                Value::string(html::escaped(&subject.text, !no_quotes))
+                let escaped = html::escaped(&subject.text, !no_quotes);
+                match &*api.path {
+                    "flask.escape" => marked(escaped),
+                    _ => Value::string(escaped),
+                }
             }
-            Returns::Marked => Value::new(Object::Instance("flask.Markup".into()), subject.text),
+            Returns::Marked => marked(subject.text),
             Returns::ShellQuoted => {
                 let hole = subject.text.summary();
                 Value::string(Text::hole(Hole { checks: Checks::SHELL_QUOTED, ..hole }))
             }
-            Returns::UrlQuoted => {
-                let kept = Mask::WORD.union(Mask::ascii(b".-~%"));
-                let name = api.path.rsplit('.').next().unwrap_or_default();
-                subject.masked(kept.union(match name {
-                    "urlencode" => Mask::ascii(b"+=&"),
-                    "quote" if arguments.len() < 2 => Mask::char('/'),
-                    "quote" => Mask::NONE,
-                    _ => Mask::char('+'),
-                }))
-            }
+            Returns::UrlQuoted => self.url_quoted(api, &subject, arguments),
             Returns::Basename => Value::string(basename(&subject.text)),
             Returns::Resolved => path_value(api, resolved(&subject.text)),
             Returns::JoinedPath => {
@@ -240,9 +279,23 @@ impl<'a> Engine<'a> {
             Returns::JoinedUrl => {
                 let reference = positional(arguments, 1).unwrap_or(&subject);
                 let joined = subject.text.concat(&Text::constant("/")).concat(&reference.text);
-                Value::string(if reference.taint() == 0 { joined } else { joined.join(&reference.text) })
+                let leads = reference.taint() != 0 && !is_below(&reference.text);
+                Value::string(if leads { joined.join(&reference.text) } else { joined })
             }
         }
+    }
+
+    /// What `quote` and its like leave of a text; `safe` names more characters that stay as they are.
+    fn url_quoted(&self, api: &Api, subject: &Value, arguments: &Arguments) -> Value {
+        let kept = Mask::WORD.union(Mask::ascii(b".-~%"));
+        let name = api.path.rsplit('.').next().unwrap_or_default();
+        let safe = self.keyword(arguments, "safe").or_else(|| positional(arguments, 1));
+        let safe = safe.map(|safe| safe.text.as_constant().map_or(Mask::ANY, Mask::of));
+        subject.masked(kept.union(match name {
+            "urlencode" => Mask::ascii(b"+=&"),
+            "quote" => safe.unwrap_or(Mask::char('/')),
+            _ => safe.unwrap_or(Mask::NONE).union(Mask::char('+')),
+        }))
     }
 
     /// The object that a method call is made on.
@@ -360,6 +413,17 @@ fn resolved(text: &Text) -> Text {
         alternatives.push(vec![hole]);
     }
     Text::from_alternatives(alternatives)
+}
+
+/// Whether a reference only names something below what it is joined to: `?page=2`, `#top`, `items/`.
+fn is_below(reference: &Text) -> bool {
+    reference.alternatives().iter().all(|alternative| match alternative.first() {
+        Some(Segment::Text(text)) => {
+            let path = text.starts_with(['?', '#']) || text.contains('/');
+            path && !text.starts_with("//") && !text.contains(':')
+        }
+        _ => false,
+    })
 }
 
 fn path_value(api: &Api, text: Text) -> Value {

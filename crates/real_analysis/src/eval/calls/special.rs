@@ -2,14 +2,18 @@
 
 use std::rc::Rc;
 
-use super::{BUFFER, HASH_MEMBER, library::SAFE_PARSER};
+use super::{HASH_MEMBER, library::SAFE_PARSER, templates::RAW_CONTEXT};
 use crate::eval::heap::{Key, Role, key_of};
 use crate::eval::strings::{Arguments, positional, positionals};
 use crate::eval::{Engine, ops};
 use crate::grammar::html;
 use crate::ir::ArgKind;
+use crate::library::BUFFER;
 use crate::text::{Checks, Hole, Mask, Segment, Text};
 use crate::value::{Object, Value};
+
+/// Methods that one computed name may stand for.
+const MAX_METHODS: usize = 12;
 
 impl Engine<'_> {
     /// The result of such a function. `None`: the tables say it.
@@ -46,6 +50,12 @@ impl Engine<'_> {
             }
             "ruamel.yaml.YAML" if self.keyword(args, "typ")?.text.as_constant() == Some("unsafe") => {
                 Value::new(Object::Instance("ruamel.yaml.unsafe".into()), Text::unknown())
+            }
+            "django.template.Context"
+                if self.keyword(args, "autoescape").is_some_and(|value| value.truth() == Some(false)) =>
+            {
+                let values = super::mixed(&Value::unknown(), args);
+                Value::new(Object::Instance(RAW_CONTEXT.into()), values.text)
             }
             "jinja2.Environment" if self.escapes(args) => {
                 Value::new(Object::Instance("jinja2.Environment.escaping".into()), Text::unknown())
@@ -304,6 +314,24 @@ impl Engine<'_> {
         length.map_or_else(Value::number, Value::int)
     }
 
+    /// `getattr(self, "do_" + name)`: any method whose name begins so.
+    fn methods_with_prefix(&mut self, object: &Value, name: &Text) -> Option<Value> {
+        let Object::Local(class, _) = object.object else { return None };
+        let prefix = match name.alternatives() {
+            [alternative] => match &alternative[..] {
+                [Segment::Text(prefix), ..] if prefix.len() > 1 => prefix.clone(),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let module = self.module;
+        let of_class = module.functions.iter().filter(|function| function.class == Some(class));
+        let names = of_class.map(|function| module.symbols.text(function.name));
+        let found = names.filter(|name| name.starts_with(&*prefix)).take(MAX_METHODS);
+        let methods: Vec<Value> = found.filter_map(|name| self.method_of(class, object, name)).collect();
+        (!methods.is_empty()).then(|| Value::any_of(methods))
+    }
+
     /// `getattr(object, name)`.
     fn dynamic_attribute(&mut self, args: &Arguments) -> Option<Value> {
         let object = positional(args, 0)?.clone();
@@ -322,6 +350,9 @@ impl Engine<'_> {
             return Some(Value::new(Object::Instance(HASH_MEMBER.into()), name.text));
         }
         self.check_dynamic_attribute(&object, &name);
+        if let Some(methods) = self.methods_with_prefix(&object, &name.text) {
+            return Some(methods);
+        }
         Some(Value::new(Object::Unknown, object.any_text().text))
     }
 }

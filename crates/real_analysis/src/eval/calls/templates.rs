@@ -19,6 +19,9 @@ use crate::value::{Object, Value};
 /// Templates that are longer are taken as a whole.
 const MAX_LENGTH: usize = 20_000;
 
+/// Django's values for a template that are not to be escaped: `Context(values, autoescape=False)`.
+pub(super) const RAW_CONTEXT: &str = "django.template.Context without escaping";
+
 /// A piece of a template.
 enum Piece<'t> {
     Text(&'t str),
@@ -32,6 +35,10 @@ impl Engine<'_> {
     /// The page that a template makes of values.
     pub(super) fn page(&mut self, dialect: Dialect, template: &Text, values: &Arguments) -> Text {
         let all = super::mixed(&Value::unknown(), values).text;
+        let is_raw =
+            |value: &Value| matches!(&value.object, Object::Instance(path) if &**path == RAW_CONTEXT);
+        let dialect =
+            if values.iter().any(|(_, value)| is_raw(value)) { Dialect::PlainJinja } else { dialect };
         let known = template.as_constant().filter(|text| text.len() <= MAX_LENGTH).map(str::to_owned);
         let Some(known) = known else {
             let own = template.taint();

@@ -8,13 +8,13 @@
 //! * A function that is called `escape_html`, `sanitize` or `safe_join` does what its name says. A function of this program is never
 //!   trusted for its name: it is looked into.
 
-use super::{BUFFER, Site, mixed};
+use super::{Site, mixed};
 use crate::Mode;
 use crate::eval::Engine;
 use crate::eval::strings::{Arguments, positional, positionals};
 use crate::grammar::html;
 use crate::ir::{Arg, ArgKind, Op, ValueId};
-use crate::library::{Concept, Origin};
+use crate::library::{BUFFER, Concept, Origin};
 use crate::missing::has_word;
 use crate::names::snake_case;
 use crate::rules::{self, Situation};
@@ -130,12 +130,27 @@ impl Engine<'_> {
     pub(super) fn print_into(&mut self, site: Site<'_>, arguments: &Arguments) {
         let is_file = |arg: &&Arg| matches!(arg.kind, ArgKind::Keyword(name) if self.name(name) == "file");
         let Some(file) = site.args.iter().find(is_file).map(|arg| arg.value) else { return };
+        let line = positionals(arguments).fold(Text::constant(""), |text, value| text.concat(&value.text));
+        self.write_to(file, &line.concat(&Text::constant("\n")));
+    }
+
+    /// `json.dump(data, buffer)`
+    pub(super) fn dump_into(&mut self, site: Site<'_>, arguments: &Arguments) {
+        let (Some(data), Some(file)) = (positional(arguments, 0), site.args.get(1)) else { return };
+        let text = match data.object {
+            Object::Container(heap) => Text::hole(self.any_element(heap).text.summary()),
+            _ => Text::hole(data.text.summary()),
+        };
+        self.write_to(file.value, &text);
+    }
+
+    /// Appends a text to a file in memory.
+    fn write_to(&mut self, file: ValueId, text: &Text) {
         let buffer = self.known(file);
         if !matches!(&buffer.object, Object::Instance(path) if &**path == BUFFER) {
             return;
         }
-        let text = positionals(arguments).fold(buffer.text.clone(), |text, value| text.concat(&value.text));
-        let filled = Value { text: text.concat(&Text::constant("\n")), ..buffer };
+        let filled = Value { text: buffer.text.concat(text), ..buffer };
         self.write_back(file, &filled);
         self.frame_mut().values[file.index()] = Some(filled);
     }

@@ -11,6 +11,8 @@ use crate::value::Object;
 
 /// Texts up to this length are short.
 const MAX_SHORT: i64 = 10_000;
+/// Limits of the length of a text for which 2ⁿ steps are few.
+pub(in crate::eval) const MAX_TINY: i64 = 24;
 
 impl Engine<'_> {
     pub(super) fn facts_of_comparison(
@@ -180,9 +182,10 @@ impl Engine<'_> {
     pub(super) fn facts_of_length(&self, value: ValueId, length: ValueId, limit: ValueId) -> Refinement {
         let Op::Call { callee, args } = self.op(length) else { return Refinement::nothing() };
         let is_length = self.is_path(*callee, &["builtins.len"]);
-        let limited = matches!(self.known(limit).object, Object::Int(limit) if limit <= MAX_SHORT);
+        let Object::Int(limit) = self.known(limit).object else { return Refinement::nothing() };
         match args.first().and_then(|arg| self.relation(arg.value, value)) {
-            Some(_) if is_length && limited => Refinement::checks(Checks::SHORT),
+            Some(_) if is_length && limit <= MAX_TINY => Refinement::checks(Checks::SHORT.with(Checks::TINY)),
+            Some(_) if is_length && limit <= MAX_SHORT => Refinement::checks(Checks::SHORT),
             _ => Refinement::nothing(),
         }
     }
