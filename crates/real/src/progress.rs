@@ -18,15 +18,22 @@ pub(crate) struct Progress {
 impl Progress {
     /// Starts to show `total` units of work called `name`.
     pub(crate) fn new(name: &str, total: usize) -> Self {
+        Self::resumed(name, 0, total)
+    }
+
+    /// Starts to show work of which `done` units were done before: the time that is left is told from the rest.
+    pub(crate) fn resumed(name: &str, done: usize, total: usize) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template(
             "{prefix:>10} {bar:30} {pos:>5}/{len} {elapsed:>4} (eta {eta}) {msg}",
         );
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(name.to_owned());
+        bar.set_position(done as u64);
+        bar.reset_eta();
         bar.tick();
         if bar.is_hidden() {
-            eprintln!("{name} 0/{total}");
+            eprintln!("{name} {done}/{total}");
         }
         Self { bar, name: name.to_owned(), last_line: Instant::now() }
     }

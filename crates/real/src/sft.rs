@@ -139,10 +139,10 @@ pub(crate) fn train(
             SftTrainer::on_cuda(&model, settings.clone(), total, longest)?
         }
     };
-    let mut progress = Progress::new("sft", total);
     if resumption(folder.path()).is_some() {
         trainer.load_state(&folder.path().join(STATE))?;
     }
+    let mut progress = Progress::resumed("sft", trainer.steps(), total);
     let mut step = 0;
     for epoch in 0..settings.epochs {
         let mut order = usable.clone();

@@ -137,8 +137,7 @@ impl<'a> Run<'a> {
         report::refresh(folder.path());
         eprintln!("follow the run in {}", folder.path().join("report.html").display());
         let mut reported = Instant::now();
-        let mut progress = Progress::new("ppo", train.steps);
-        progress.set(done, "");
+        let mut progress = Progress::resumed("ppo", done, train.steps);
         let mut last = None;
         while done < train.steps {
             let Some(mut metrics) = self.step(&mut trainer, done, folder, &mut progress, interrupt)? else {
