@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
-use real_analysis::{Analysis, Finding, Library, Mode, Options, Returned, ThreatModel, analyze};
+use real_analysis::{Analysis, Finding, FlowStep, Library, Mode, Options, Returned, ThreatModel, analyze};
 use serde_json::{Value, json};
 
 use crate::Status;
@@ -320,6 +320,20 @@ fn print_text(files: &[Scanned], out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
+/// The steps that are drawn beside the sink. Of `request`, `request.args` and `request.args["name"]`, which begin in one place and say the
+/// same, only the longest.
+fn shown_steps(finding: &Finding) -> impl Iterator<Item = &FlowStep> {
+    let contains = |outer: &FlowStep, inner: &FlowStep| {
+        outer.span.start == inner.span.start
+            && outer.span.end > inner.span.end
+            && outer.message == inner.message
+    };
+    let flow = &finding.flow;
+    flow.iter()
+        .filter(|step| step.span != finding.span)
+        .filter(move |step| !flow.iter().any(|other| contains(other, step)))
+}
+
 /// The finding in the manner of a compiler's message: the sink, and the steps that lead to it.
 fn report<'a>(file: &'a Scanned, finding: &'a Finding) -> annotate_snippets::Group<'a> {
     let cwe = finding.cwe.iter().map(|n| format!("CWE-{n}")).collect::<Vec<_>>().join(", ");
@@ -327,7 +341,7 @@ fn report<'a>(file: &'a Scanned, finding: &'a Finding) -> annotate_snippets::Gro
     let snippet = Snippet::source(file.source.as_str())
         .path(file.path.as_str())
         .annotation(AnnotationKind::Primary.span(sink.clone()).label("here"))
-        .annotations(finding.flow.iter().filter(|step| step.span != finding.span).map(|step| {
+        .annotations(shown_steps(finding).map(|step| {
             AnnotationKind::Context
                 .span(step.span.start as usize..step.span.end as usize)
                 .label(step.message.as_str())
