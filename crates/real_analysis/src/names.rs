@@ -54,6 +54,7 @@ const CODES: &[&str] = &[
 /// The reports about every function, the module's own code included.
 pub(crate) fn reports(module: &Module, routes: &[FunctionId]) -> Vec<Report> {
     let names = Names::of(module);
+    let handlers = handlers_of_any_error(module);
     let mut reports = Vec::new();
     for index in 0..module.functions.len() as u32 {
         let function = FunctionId(index);
@@ -66,7 +67,7 @@ pub(crate) fn reports(module: &Module, routes: &[FunctionId]) -> Vec<Report> {
             names.check_output(&body, &mut reports);
             names.check_random(&body, &mut reports);
             if routes.contains(&function) {
-                check_errors(&body, &mut reports);
+                check_errors(&body, handlers.contains(&function), &mut reports);
             }
         }
     }
@@ -220,8 +221,7 @@ impl<'a> Names<'a> {
 }
 
 /// A route that answers with the text of an exception.
-fn check_errors(body: &Body<'_>, reports: &mut Vec<Report>) {
-    let handles_any = handles_any_error(body);
+fn check_errors(body: &Body<'_>, handles_any: bool, reports: &mut Vec<Report>) {
     let is_error = |value: ValueId| match body.op(value) {
         // What the program's own exceptions say was written for whoever reads it.
         Op::Caught { kind, .. } => !kind.is_some_and(|kind| is_own_class(body, kind)),
@@ -258,29 +258,29 @@ fn check_errors(body: &Body<'_>, reports: &mut Vec<Report>) {
     }
 }
 
-/// `@app.errorhandler(Exception)`, `@app.exception_handler(500)`: what the function is given nobody has foreseen.
-fn handles_any_error(body: &Body<'_>) -> bool {
-    let module = &body.module.functions[0];
-    let op = |value: ValueId| &module.insts[value.index()].op;
+/// The functions that handle errors of all kinds, `@app.errorhandler(Exception)`, `@app.exception_handler(500)`: what they are given
+/// nobody has foreseen.
+fn handlers_of_any_error(module: &Module) -> Vec<FunctionId> {
+    let name = |symbol: Symbol| module.symbols.text(symbol);
+    let code = &module.functions[0];
+    let op = |value: ValueId| &code.insts[value.index()].op;
     let of_any = |arg: &Arg| match op(arg.value) {
-        Op::Builtin(kind) => body.name(*kind) == "Exception",
+        Op::Builtin(kind) => name(*kind) == "Exception",
         Op::Constant(Constant::Int(status)) => *status == 500,
         _ => false,
     };
-    let unforeseen = |decorator: &ValueId| match op(*decorator) {
+    let handles_any = |decorator: &ValueId| match op(*decorator) {
         Op::Call { callee, args } => {
-            let handles = matches!(op(*callee), Op::Attribute { name, .. } if ERROR_DECORATORS.contains(&body.name(*name)));
+            let handles = matches!(op(*callee), Op::Attribute { name: method, .. } if ERROR_DECORATORS.contains(&name(*method)));
             handles && args.first().is_some_and(of_any)
         }
         _ => false,
     };
-    module.insts.iter().any(|inst| match &inst.op {
-        Op::Closure { function, decorators, .. } => {
-            let is_it = std::ptr::eq(&raw const body.module.functions[function.index()], body.function);
-            is_it && decorators.iter().any(unforeseen)
-        }
-        _ => false,
-    })
+    let handlers = code.insts.iter().filter_map(|inst| match &inst.op {
+        Op::Closure { function, decorators, .. } => decorators.iter().any(handles_any).then_some(*function),
+        _ => None,
+    });
+    handlers.collect()
 }
 
 /// A class of the program, by its name.

@@ -66,13 +66,12 @@ fn is_web(path: &str) -> bool {
 /// The functions that answer requests because a decorator says so: `@app.route("/")`, whatever `app` is.
 pub(crate) fn routes(module: &Module) -> FxHashSet<FunctionId> {
     let mut routes = FxHashSet::default();
-    let imported =
-        |framework: &str| module.symbols.all().any(|name| name.split('.').next() == Some(framework));
-    let remote: Vec<&str> = library::REMOTE_DECORATORS
-        .iter()
-        .filter(|(framework, _)| imported(framework))
-        .flat_map(|(_, names)| names.iter().copied())
-        .collect();
+    let decorators_of = |name: &str| {
+        let root = name.split('.').next();
+        library::REMOTE_DECORATORS.iter().find(|(framework, _)| Some(*framework) == root)
+    };
+    let frameworks = module.symbols.all().filter_map(decorators_of);
+    let remote: Vec<&str> = frameworks.flat_map(|(_, names)| names.iter().copied()).collect();
     for owner in &module.functions {
         for inst in &owner.insts {
             if let Op::Closure { function, decorators, .. } = &inst.op

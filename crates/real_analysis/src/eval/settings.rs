@@ -49,8 +49,8 @@ impl Engine<'_> {
         for setting in settings {
             let checked = setting.posture == Posture::UncheckedArchive && self.checks_members();
             let harmless = match setting.posture {
-                Posture::PlainCookie => self.says_nothing(args),
-                Posture::ReadableCookie => !self.says_who(args),
+                Posture::PlainCookie => self.cookie_name(args).is_some_and(|name| says_nothing(&name)),
+                Posture::ReadableCookie => !self.cookie_name(args).is_some_and(|name| says_who(&name)),
                 Posture::UnverifiedToken => {
                     matches!(setting.when, When::KeyFalse(_)) && self.verifies_later(path)
                 }
@@ -143,9 +143,7 @@ impl Engine<'_> {
     pub(super) fn check_cookie_line(&mut self, line: &Text) {
         for alternative in line.alternatives() {
             let Some(Segment::Text(start)) = alternative.first() else { continue };
-            let name = start.split('=').next().unwrap_or_default().to_owned();
-            let args = vec![(ArgKind::Positional, Value::constant(name))];
-            if !self.says_who(&args) {
+            if !says_who(&snake_case(start.split('=').next().unwrap_or_default())) {
                 continue;
             }
             let texts = alternative.iter().filter_map(|segment| match segment {
@@ -287,25 +285,21 @@ impl Engine<'_> {
             }
         }
     }
-}
-
-impl Engine<'_> {
-    /// Whether a cookie says who somebody is.
-    fn says_who(&self, args: &Arguments) -> bool {
-        let words = ["session", "sessionid", "sid", "token", "auth", "jwt", "remember", "access", "refresh"];
-        let no_words = ["csrf", "xsrf"];
-        self.cookie_name(args).is_some_and(|name| has_word(&name, &words) && !has_word(&name, &no_words))
-    }
-
-    /// Whether a cookie is one that anybody may read and change: the colours of the page.
-    fn says_nothing(&self, args: &Arguments) -> bool {
-        let words =
-            ["theme", "lang", "language", "locale", "timezone", "color", "colour", "consent", "currency"];
-        self.cookie_name(args).is_some_and(|name| has_word(&name, &words))
-    }
 
     fn cookie_name(&self, args: &Arguments) -> Option<String> {
         let name = positional(args, 0).or_else(|| self.keyword(args, "key"))?;
         name.text.as_constant().map(snake_case)
     }
+}
+
+/// Whether a cookie of that name says who somebody is.
+fn says_who(name: &str) -> bool {
+    let words = ["session", "sessionid", "sid", "token", "auth", "jwt", "remember", "access", "refresh"];
+    has_word(name, &words) && !has_word(name, &["csrf", "xsrf"])
+}
+
+/// Whether a cookie of that name is one that anybody may read and change: the colours of the page.
+fn says_nothing(name: &str) -> bool {
+    let words = ["theme", "lang", "language", "locale", "timezone", "color", "colour", "consent", "currency"];
+    has_word(name, &words)
 }

@@ -324,7 +324,7 @@ fn translated(hole: Hole, table: Option<&Value>) -> Hole {
 }
 
 /// What stands before a separator, the separator or nothing, and what stands behind it. The side where the search begins has none.
-fn partitioned(text: &Text, separator: &str, from_end: bool) -> [Value; 3] {
+pub(super) fn partitioned(text: &Text, separator: &str, from_end: bool) -> [Value; 3] {
     let whole = Hole { checks: Checks::NONE, ..text.summary() };
     let absent = if separator.chars().count() == 1 { Mask::of(separator) } else { Mask::NONE };
     let searched = Value::string(Text::hole(Hole { mask: whole.mask.minus(absent), ..whole }));

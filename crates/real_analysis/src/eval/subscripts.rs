@@ -5,10 +5,10 @@ use std::rc::Rc;
 use super::Engine;
 use super::guards::MAX_TINY;
 use super::heap::{HeapObject, Key, Role, key_of};
-use super::strings::{Arguments, positional};
+use super::strings::{Arguments, partitioned, positional};
 use crate::ir::{ArgKind, ClassId, Item, Op, Position, SequenceKind, ValueId};
 use crate::library::{DOCUMENT_STORES, NAMESPACE, TEXT_PARTS, UPLOAD, UPLOADS};
-use crate::text::{Checks, Hole, Mask, Text};
+use crate::text::{Checks, Text};
 use crate::value::{HeapId, Object, Value};
 
 /// Slices up to this length are short.
@@ -102,10 +102,9 @@ impl Engine<'_> {
         let separator = separator.text.as_constant().filter(|text| text.chars().count() == 1)?;
         let whole = self.known(*object);
         let is_text = whole.taint() != 0 && !matches!(whole.object, Object::Path(_) | Object::Instance(_));
-        is_text.then(|| {
-            let hole = Hole { checks: Checks::NONE, ..whole.text.summary() };
-            Value::string(Text::hole(Hole { mask: hole.mask.minus(Mask::of(separator)), ..hole }))
-        })
+        let from_end = position == -1;
+        let [before, _, behind] = partitioned(&whole.text, separator, from_end);
+        is_text.then_some(if from_end { behind } else { before })
     }
 
     /// `session.get("folder", "public")`, `session.pop("folder")`

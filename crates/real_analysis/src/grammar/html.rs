@@ -218,16 +218,14 @@ pub(crate) fn judge_lines(text: &Text) -> Option<Verdict> {
 
 /// A message: a line break in a hole of its headers begins another one. Behind the first empty line stands the body.
 pub(crate) fn judge_headers(text: &Text) -> Option<Verdict> {
-    let start =
-        |in_body: &mut bool, text: &str| *in_body |= text.contains("\n\n") || text.contains("\r\n\r\n");
-    let whole = |text: &Text| {
-        text.alternatives().iter().all(|alternative| !matches!(alternative.first(), Some(Segment::Text(_))))
-    };
     // Only what is seen to begin with a header is one that was put together by hand.
-    if whole(text) {
+    let begins = |alternative: &Vec<Segment>| matches!(alternative.first(), Some(Segment::Text(_)));
+    if !text.alternatives().iter().any(begins) {
         return None;
     }
-    scan(text, &false, &mut { start }, &mut |in_body, hole| {
+    let mut constant =
+        |in_body: &mut bool, text: &str| *in_body |= text.contains("\n\n") || text.contains("\r\n\r\n");
+    scan(text, &false, &mut constant, &mut |in_body, hole| {
         (!*in_body && (hole.mask.has('\n') || hole.mask.has('\r'))).then_some(0.8)
     })
 }

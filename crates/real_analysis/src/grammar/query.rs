@@ -1,5 +1,5 @@
-//! Query languages beside SQL: an `XPath` expression, a filter of an LDAP directory, a formula of a spreadsheet. A hole between quotes is dangerous
-//! when it can contain the quote; a bare one when it can be more than a word.
+//! Query languages beside SQL: an `XPath` expression, a filter of an LDAP directory, a formula of a spreadsheet. A hole between
+//! quotes is dangerous when it can contain the quote; a bare one when it can be more than a word.
 
 use super::{Verdict, scan};
 use crate::text::{Alternative, Mask, Segment, Text};

@@ -44,7 +44,7 @@ const FORMS: &[&str] = &[
     "codecs.decode",
 ];
 /// Methods that do.
-const FORM_METHODS: &[&str] = &["decode", "encode", "fromhex", "join", "strip", "replace"];
+const FORM_METHODS: &[&str] = &["decode", "encode", "join", "strip", "replace"];
 /// Expressions inside expressions.
 const MAX_DEPTH: u32 = 8;
 
@@ -62,9 +62,13 @@ impl Names<'_> {
         let first = if function.0 == 0 { self.module.trusted_insts as usize } else { 0 };
         let mut found: Vec<ValueId> = Vec::new();
         let named = |name| Self::is(&self.secret, name);
+        // Whatever it is, a constant that signs signs the cookies of every installation.
+        let belongs = |named: bool, signs: bool, value: ValueId| {
+            (named && literals.is_secret(value, 0)) || (signs && literals.is_text(value))
+        };
         for (name, value) in body.writes.iter().filter(|(_, value)| value.index() >= first) {
             let signs = function.0 == 0 && self.module.symbols.text(*name) == "SECRET_KEY";
-            if (named(*name) && literals.is_secret(*value, 0)) || (signs && literals.is_text(*value)) {
+            if belongs(named(*name), signs, *value) {
                 found.push(*value);
             }
         }
@@ -79,17 +83,15 @@ impl Names<'_> {
                         }
                     }
                 }
-                // Whatever it is, a constant signs the cookies of every installation.
                 Op::StoreAttribute { name, value, .. } => {
                     let signs = matches!(self.module.symbols.text(*name), "secret_key" | "SECRET_KEY");
-                    if (named(*name) && literals.is_secret(*value, 0)) || (signs && literals.is_text(*value)) {
+                    if belongs(named(*name), signs, *value) {
                         found.push(*value);
                     }
                 }
                 Op::StoreSubscript { index, value, .. } => {
                     let signs = matches!(literals.op(*index), Op::Constant(Constant::Str(key)) if &**key == "SECRET_KEY");
-                    let named = named_secret(literals.op(*index));
-                    if (named && literals.is_secret(*value, 0)) || (signs && literals.is_text(*value)) {
+                    if belongs(named_secret(literals.op(*index)), signs, *value) {
                         found.push(*value);
                     }
                 }
@@ -212,19 +214,13 @@ impl<'a> Literals<'a> {
             Op::Call { callee, args } => {
                 let changes =
                     import_path(self.module, self.body, *callee).is_some_and(|path| FORMS.contains(&&*path));
-                let argument = args.first().filter(|_| args.len() == 1 || changes);
                 match self.op(*callee) {
-                    _ if changes => {
-                        argument.is_some_and(|argument| self.is_secret(argument.value, depth + 1))
+                    _ if changes || self.is_method(*callee, "fromhex") => {
+                        args.first().is_some_and(|argument| self.is_secret(argument.value, depth + 1))
                     }
-                    Op::Attribute { object, name }
-                        if FORM_METHODS.contains(&self.module.symbols.text(*name)) =>
-                    {
-                        self.is_secret(*object, depth + 1)
-                            || argument.is_some_and(|argument| {
-                                self.is_method(*callee, "fromhex")
-                                    && self.is_secret(argument.value, depth + 1)
-                            })
+                    Op::Attribute { object, name } => {
+                        FORM_METHODS.contains(&self.module.symbols.text(*name))
+                            && self.is_secret(*object, depth + 1)
                     }
                     _ => false,
                 }

@@ -2,8 +2,9 @@
 //!
 //! A general product would first copy the weights into panels, which costs as much as multiplying them by a few rows. Here
 //! each output is a dot product read straight from the rows of W, in tiles of a few rows of x and of W so that every loaded
-//! vector is used several times; while a tile of W meets the rows of x, the next one is fetched from memory. The sum of one output is taken in an order that depends on nothing but `in`: a sequence gets
-//! the same bits alone and in any batch, on any number of threads.
+//! vector is used several times; while a tile of W meets the rows of x, the next one is fetched from memory. The sum of one
+//! output is taken in an order that depends on nothing but `in`: a sequence gets the same bits alone and in any batch, on any
+//! number of threads.
 
 #![expect(
     clippy::inline_always,
